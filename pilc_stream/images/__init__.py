@@ -1,0 +1,16 @@
+"""Image file bytes to pixels and back: formats, modes, depths, metadata. Pillow is imported here and nowhere above."""
+
+from pilc_stream.images.decode import DEFAULT_MAX_PIXELS, decode_image, probe_image
+from pilc_stream.images.encode import encode_png
+from pilc_stream.images.pixels import MODE_CHANNELS, ImageHeader, NotRepresentable, Pixels
+
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "MODE_CHANNELS",
+    "ImageHeader",
+    "NotRepresentable",
+    "Pixels",
+    "decode_image",
+    "encode_png",
+    "probe_image",
+]

@@ -1,0 +1,256 @@
+"""Image file bytes to pixels: the one place where Pillow meets files of unknown origin.
+
+Invariants: the content decides, never a file name; a file is decoded whole or refused; no pixel and no listed piece
+of metadata is dropped without a `NotRepresentable`; memory is claimed only after the header passed `max_pixels`.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import Any, NoReturn
+
+import numpy as np
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    DdsImagePlugin,
+    GifImagePlugin,
+    IcoImagePlugin,
+    Image,
+    ImageFile,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PcxImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    PsdImagePlugin,
+    QoiImagePlugin,
+    SgiImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from pilc_stream.errors import ImageError, UsageError
+from pilc_stream.images import truth
+from pilc_stream.images.metadata import (
+    Chunk,
+    density_chunk,
+    find_fault,
+    icc_chunk,
+    iterate_png_chunks,
+    kept,
+    pack_extras,
+    xmp_chunk,
+)
+from pilc_stream.images.pixels import MODE_CHANNELS, ImageHeader, NotRepresentable, Pixels
+
+DEFAULT_MAX_PIXELS = 1 << 27
+"""Largest image decoded unless told otherwise: 134 million pixels, about 1 GB while it is decoded as RGB."""
+
+# The formats whose pixels may be coded, and those that are known but always kept as they came. A list of our own,
+# because Pillow's default also tries formats that run other programs (EPS) or accept any bytes (TGA).
+_CODED = (
+    PngImagePlugin.PngImageFile.format,
+    JpegImagePlugin.JpegImageFile.format,
+    WebPImagePlugin.WebPImageFile.format,
+    TiffImagePlugin.TiffImageFile.format,
+    GifImagePlugin.GifImageFile.format,
+    BmpImagePlugin.BmpImageFile.format,
+    PpmImagePlugin.PpmImageFile.format,
+    QoiImagePlugin.QoiImageFile.format,
+    Jpeg2KImagePlugin.Jpeg2KImageFile.format,
+    AvifImagePlugin.AvifImageFile.format,
+)
+_KEPT = (
+    IcoImagePlugin.IcoImageFile.format,
+    PsdImagePlugin.PsdImageFile.format,
+    PcxImagePlugin.PcxImageFile.format,
+    SgiImagePlugin.SgiImageFile.format,
+    DdsImagePlugin.DdsImageFile.format,
+)
+
+_MODE_REASONS = {
+    "1": "1 bit per sample",
+    "P": "palette colours",
+    "PA": "palette colours",
+    "LA": "alpha channel",
+    "La": "alpha channel",
+    "RGBA": "alpha channel",
+    "RGBa": "alpha channel",
+    "I": truth.SIXTEEN_BITS,
+    "I;16": truth.SIXTEEN_BITS,
+    "I;16B": truth.SIXTEEN_BITS,
+    "I;16L": truth.SIXTEEN_BITS,
+    "F": "floating-point samples",
+}
+_MODE_BITS = {"1": 1, "I": 32, "F": 32, "I;16": 16, "I;16B": 16, "I;16L": 16}
+
+
+def probe_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageHeader:
+    """Read the header of an image file, without its pixels. Raises ImageError as `decode_image` does."""
+    image = _open(data, max_pixels)
+    return _header(image, data)
+
+
+def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Pixels:
+    """Decode an image file of any suffix to 8-bit "L" or "RGB" pixels and their metadata.
+
+    `max_pixels` bounds width times height; it is checked before pixels are decoded.
+    Raises NotRepresentable, after decoding the file, for a sound image that is not a single 8-bit "L" or "RGB" frame.
+    Raises ImageError, with a reason that names no file, for everything that cannot be decoded whole.
+    Raises UsageError where this process made Pillow tolerate truncated files, which would make pixels up.
+    """
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise UsageError(
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set in this process, so truncated images would be stored with "
+            "invented pixels; set it to False to compress"
+        )
+    image = _open(data, max_pixels)
+    header = _header(image, data)
+    try:
+        # Asked before loading: Pillow forgets its tiles then, and seeks through the frames.
+        reason = _refusal(image, data)
+        image.load()
+        loaded = _header(image, data)
+        if reason is None and (loaded.mode, loaded.pixels) == (header.mode, header.pixels):
+            chunks = _png_metadata(data) if image.format == "PNG" else _foreign_metadata(image)
+            fault = find_fault(chunks, header.channels) if chunks is not None else "metadata without a place in a PNG"
+            if not fault and chunks is not None:
+                return Pixels(np.asarray(image), header.mode, pack_extras(chunks))
+            reason = fault
+    except Exception as error:
+        _fail(error, header.format)
+    raise NotRepresentable(reason or "pixels that are not what the header says", header)
+
+
+def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
+    """Identify the file by its content and check its size.
+
+    Not `Image.open`: that measures against a limit which is a global of Pillow, and only the caller's counts here.
+    """
+    if not data:
+        raise ImageError("the file is empty")
+    for name in _CODED + _KEPT:
+        factory, accept = Image.OPEN[name]
+        if accept is not None and accept(data[:16]) is not True:
+            continue
+        try:
+            image = factory(io.BytesIO(data), "")
+        except (SyntaxError, IndexError, TypeError, struct.error) as error:
+            detail = "it is cut short" if isinstance(error, struct.error) else error
+            raise ImageError(f"the file begins like {name} but its header is broken: {detail}") from error
+        except Exception as error:
+            _fail(error, name)
+        _check_size(image, max_pixels)
+        return image
+    raise ImageError(_describe_unknown(data))
+
+
+def _check_size(image: ImageFile.ImageFile, max_pixels: int) -> None:
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise ImageError(f"the {image.format} header says {width}x{height} pixels, which is no image")
+    if width * height > max_pixels:
+        raise ImageError(
+            f"the {image.format} header says {width}x{height} pixels, above the limit of {max_pixels}; "
+            "raise max_pixels if the file is to be trusted"
+        )
+
+
+def _header(image: ImageFile.ImageFile, data: bytes) -> ImageHeader:
+    match image.format:
+        case "PNG":
+            depth = truth.png_bit_depth(data)
+        case "TIFF":
+            depth = truth.tiff_bit_depth(_tags(image))
+        case _:
+            depth = _MODE_BITS.get(image.mode, 8)
+    return ImageHeader(image.format or "", *image.size, image.mode, len(image.getbands()), depth)
+
+
+def _refusal(image: ImageFile.ImageFile, data: bytes) -> str | None:
+    """Why this image is not one 8-bit "L" or "RGB" frame, None if it is."""
+    if image.format in _KEPT:
+        return f"{image.format} container"
+    if getattr(image, "is_animated", False) or getattr(image, "n_frames", 1) != 1:
+        return "animation or several pages"
+    png_reason = truth.png_refusal(data) if image.format == "PNG" else None
+    if image.mode not in MODE_CHANNELS:
+        return _MODE_REASONS.get(image.mode, f"{image.mode} colours")
+    if png_reason:
+        return png_reason
+    if "transparency" in image.info:
+        return "transparent colour"
+    if "photoshop" in image.info:
+        return "Photoshop or IPTC metadata"
+    match image.format:
+        case "TIFF":
+            return truth.tiff_refusal(_tags(image), MODE_CHANNELS[image.mode])
+        case "AVIF":
+            return truth.avif_refusal(data)
+        case "JPEG2000":
+            return truth.jpeg2000_refusal(data)
+        case "PPM":
+            return truth.pnm_refusal(image.tile[0].codec_name, image.tile[0].args)
+    return None
+
+
+def _tags(image: ImageFile.ImageFile) -> dict[int, Any]:
+    return dict(image.tag_v2) if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+
+
+def _png_metadata(data: bytes) -> list[Chunk]:
+    return [chunk for chunk in iterate_png_chunks(data) if kept(chunk.name)]
+
+
+def _foreign_metadata(image: ImageFile.ImageFile) -> list[Chunk] | None:
+    """Another format's metadata as PNG chunks; None where a piece of it does not survive the translation."""
+    info, chunks = image.info, list[Chunk]()
+    if profile := info.get("icc_profile"):
+        chunks.append(icc_chunk(bytes(profile)))
+    if (dpi := info.get("dpi")) and (density := density_chunk(dpi)):
+        chunks.append(density)
+    exif = info.get("exif") or b""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        described = _describe_tiff(_tags(image))
+        if described is None:
+            return None
+        exif = described
+    if exif := exif.removeprefix(b"Exif\0\0"):
+        chunks.append(Chunk(b"eXIf", exif))
+    if xmp := info.get("xmp"):
+        chunks.append(xmp_chunk(xmp if isinstance(xmp, bytes) else str(xmp).encode()))
+    if comment := info.get("comment"):
+        text = comment if isinstance(comment, bytes) else str(comment).encode("latin-1", "replace")
+        # Some writers end a JPEG comment like a C string; a text chunk cannot hold the zero.
+        chunks.append(Chunk(b"tEXt", b"Comment\0" + text.rstrip(b"\0")))
+    return chunks
+
+
+def _describe_tiff(tags: dict[int, Any]) -> bytes | None:
+    """The describing tags of a TIFF as an EXIF block, b"" for none, None where the block does not read back equal."""
+    described = {tag: tags[tag] for tag in truth.TIFF_DESCRIPTION if tag in tags}
+    if not described:
+        return b""
+    exif, again = Image.Exif(), Image.Exif()
+    exif.update(described)
+    block = exif.tobytes()
+    again.load(block)
+    return block if dict(again) == described else None
+
+
+def _describe_unknown(data: bytes) -> str:
+    start = data[:512]
+    if not start.strip(b"\0"):
+        return "the file holds zero bytes only, not an image"
+    text = start.decode("utf-8", "replace").removesuffix("\ufffd")
+    if all(character.isprintable() or character.isspace() for character in text) and "\ufffd" not in text:
+        return f"the file is text, not an image; it begins with {text[:24]!r}"
+    return f"the file is of no image format that is known here; it begins with the bytes {data[:8].hex(' ')}"
+
+
+def _fail(error: Exception, name: str) -> NoReturn:
+    """Turn whatever Pillow raised into an ImageError: on damaged files it raises nearly every kind of exception."""
+    detail = str(error).strip().rstrip(".") or type(error).__name__
+    raise ImageError(f"the {name} file cannot be decoded: {detail}") from error

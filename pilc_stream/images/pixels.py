@@ -1,0 +1,60 @@
+"""The words of the image room: pixels, what a file's header says, and why a file is not taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pilc_stream.errors import ImageError
+
+MODE_CHANNELS = {"L": 1, "RGB": 3}
+"""Pillow modes that version 1 takes, with their number of 8-bit channels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """A decoded image.
+
+    `array`: uint8 `(H, W)` for mode "L", `(H, W, 3)` for mode "RGB", with H and W at least 1.
+    `mode`: the Pillow mode of the source.
+    `extras`: its metadata as a blob of `images.metadata`, b"" where there is none.
+    """
+
+    array: npt.NDArray[np.uint8 | np.uint16]
+    mode: str
+    extras: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What the header of an image file says: Pillow's name of the format, size in pixels, mode, bits per sample."""
+
+    format: str
+    width: int
+    height: int
+    mode: str
+    channels: int
+    bit_depth: int
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self.width * self.height
+
+
+class NotRepresentable(ImageError):
+    """A sound image whose pixels version 1 does not take: it is kept as it came, which is no failure.
+
+    `reason` is short and drawn from a small set, so that reports can count by it; `header` says what the file is.
+    """
+
+    def __init__(self, reason: str, header: ImageHeader) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.header = header
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.reason, self.header)
