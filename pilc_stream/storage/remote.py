@@ -1,0 +1,174 @@
+"""Everything that is not a local disk, through fsspec: object stores, memory, and whatever else it reaches.
+
+Object stores make a put whole or absent by themselves; a create is conditional there (`mode="create"`). On
+other file systems fsspec can only look first and then write: still whole for one driver, no lock between two.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
+
+import fsspec
+from fsspec.implementations.memory import MemoryFileSystem
+
+from pilc_stream.storage.backend import Entry, Kind
+from pilc_stream.storage.local import is_temporary
+from pilc_stream.storage.retry import service_code
+from pilc_stream.storage.urls import protocol
+
+_OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss"})
+_EXISTS_CODES = frozenset({"PreconditionFailed", "412"})
+
+# fsspec's memory storage is one dictionary of shared, seekable files per process: unsafe between threads as it is.
+_memory_lock = threading.RLock()
+
+
+class _NoLock:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class Remote:
+    """The backend of a folder on any fsspec file system."""
+
+    def __init__(self, url: str, storage_options: Mapping[str, Any]) -> None:
+        options = dict(storage_options)
+        self._is_object_store = protocol(url) in _OBJECT_STORES and "::" not in url
+        if self._is_object_store:
+            # A cached listing hides what other machines have committed since.
+            options.setdefault("use_listings_cache", False)
+        self._fs, root = fsspec.url_to_fs(url, **options)
+        self._root = str(root).rstrip("/")
+        self._is_memory = isinstance(self._fs, MemoryFileSystem)
+        self._lock = _memory_lock if self._is_memory else _NoLock()
+
+    def _full(self, path: str) -> str:
+        return f"{self._root}/{path}" if path else self._root
+
+    def _relative(self, name: str) -> str:
+        return name.removeprefix(self._root).lstrip("/")
+
+    def read(self, path: str) -> bytes:
+        """Return the whole object."""
+        with self._lock:
+            return bytes(self._fs.cat_file(self._full(path)))
+
+    def read_many(self, paths: Sequence[str]) -> list[bytes]:
+        """Return whole objects, in order; async file systems read them concurrently."""
+        nothing = [None] * len(paths)
+        return self._cat_ranges([self._full(path) for path in paths], nothing, nothing)
+
+    def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes of each `(offset, length)`; async file systems read them concurrently."""
+        # Zero bytes cannot be asked for with an HTTP range.
+        wanted = [(offset, offset + length) for offset, length in ranges if length]
+        starts, ends = [start for start, _ in wanted], [end for _, end in wanted]
+        got = iter(self._cat_ranges([self._full(path)] * len(wanted), starts, ends))
+        return [next(got) if length else b"" for _, length in ranges]
+
+    def _cat_ranges(self, paths: list[str], starts: Sequence[int | None], ends: Sequence[int | None]) -> list[bytes]:
+        if not paths:
+            return []
+        with self._lock:
+            return [bytes(piece) for piece in self._fs.cat_ranges(paths, list(starts), list(ends), on_error="raise")]
+
+    def _info(self, path: str) -> dict[str, Any]:
+        with self._lock:
+            self._forget()
+            return dict(self._fs.info(self._full(path)))
+
+    def _forget(self) -> None:
+        """Drop cached listings where the file system may keep some."""
+        if not self._is_object_store:
+            self._fs.invalidate_cache()
+
+    def size(self, path: str) -> int:
+        """Return the size of a file in bytes."""
+        info = self._info(path)
+        if info["type"] == "directory":
+            raise IsADirectoryError(self._full(path))
+        return int(info["size"] or 0)
+
+    def kind(self, path: str) -> Kind | None:
+        """Tell what is at `path`, None where nothing is."""
+        try:
+            return "folder" if self._info(path)["type"] == "directory" else "file"
+        except FileNotFoundError as error:
+            if service_code(error) == "NoSuchBucket":
+                raise
+            return None
+
+    def entries(self, folder: str) -> list[Entry]:
+        """Return what is in a folder; the empty objects that some tools put there as folder marks are left out."""
+        full = self._full(folder)
+        with self._lock:
+            self._forget()
+            found = self._fs.ls(full, detail=True)
+        entries = []
+        for info in found:
+            name = str(info["name"]).removeprefix(full).strip("/")
+            if name and "/" not in name and not is_temporary(name):
+                is_folder = info["type"] == "directory"
+                entries.append(Entry(name, is_folder, 0 if is_folder else int(info.get("size") or 0)))
+        return entries
+
+    def identity(self, folder: str) -> Hashable:
+        """Return the path: object stores have no links."""
+        return self._full(folder)
+
+    def files(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield path and size of every file below `prefix`, in one listing."""
+        with self._lock:
+            self._forget()
+            try:
+                found = self._fs.find(self._full(prefix), detail=True)
+            except FileNotFoundError as error:
+                if service_code(error) == "NoSuchBucket":
+                    raise
+                return
+        below = f"{prefix}/" if prefix else ""
+        for name, info in found.items():
+            path = self._relative(str(name))
+            if path.startswith(below) and not is_temporary(path) and not path.endswith("/"):
+                yield path, int(info.get("size") or 0)
+
+    def temporaries(self, prefix: str) -> Iterator[str]:
+        """Yield nothing: no write here goes through a temporary object."""
+        return iter(())
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write the whole object, replacing what is there."""
+        with self._lock:
+            self._make_parent(path)
+            self._fs.pipe_file(self._full(path), data)
+
+    def create(self, path: str, data: bytes) -> None:
+        """Write the whole object only where nothing is. Raises FileExistsError."""
+        # Looking first also guards on S3-compatible services that silently ignore the condition.
+        if self.kind(path) == "file":
+            raise FileExistsError(self._full(path))
+        with self._lock:
+            self._make_parent(path)
+            try:
+                self._fs.pipe_file(self._full(path), data, mode="create")
+            except OSError as error:
+                if service_code(error) in _EXISTS_CODES:
+                    raise FileExistsError(self._full(path)) from error
+                raise
+
+    def _make_parent(self, path: str) -> None:
+        # Never on object stores: makedirs would create a bucket there.
+        if not self._is_object_store and not self._is_memory:
+            self._fs.makedirs(self._full(path).rpartition("/")[0], exist_ok=True)
+
+    def delete(self, path: str) -> None:
+        """Delete an object; nothing happens where none is."""
+        try:
+            with self._lock:
+                self._fs.rm_file(self._full(path))
+        except FileNotFoundError as error:
+            if service_code(error) == "NoSuchBucket":
+                raise
