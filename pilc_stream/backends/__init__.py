@@ -1,0 +1,31 @@
+"""Backends: the same bytes from NumPy, from compiled vector code and from CUDA. `open_engine` picks one."""
+
+from __future__ import annotations
+
+from pilc_stream.backends.base import Engine, Tile, TileJob
+from pilc_stream.errors import DeviceError, UsageError
+
+DEVICES = ("auto", "cpu", "cuda", "reference")
+
+
+def open_engine(device: str = "auto", threads: int = 1) -> Engine:
+    """The backend for a device: "auto", "cpu", "cuda" or "reference" (slow, the specification in code).
+
+    Raises UsageError for another name, DeviceError where the device cannot be used.
+    """
+    if device not in DEVICES:
+        raise UsageError(f"device {device!r} is unknown; known: {', '.join(DEVICES)}")
+    if threads < 1:
+        raise UsageError(f"threads: {threads}; give 1 or more")
+    if device == "reference":
+        from pilc_stream.backends.reference import ReferenceEngine
+
+        return ReferenceEngine()
+    if device == "cuda":
+        raise DeviceError("device 'cuda': this release has no CUDA backend yet; use 'cpu', whose payloads are the same")
+    from pilc_stream.backends.cpu import CpuEngine
+
+    return CpuEngine(threads)
+
+
+__all__ = ["DEVICES", "Engine", "Tile", "TileJob", "open_engine"]

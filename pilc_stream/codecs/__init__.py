@@ -1,0 +1,20 @@
+"""Codecs: pixels <-> payloads. `open_codec` gives one that encodes, `Decoder` decodes whatever a payload says it is.
+
+Add a codec by adding a file and its entry in `registry.py`.
+"""
+
+from pilc_stream.codecs.base import Codec, Image
+from pilc_stream.codecs.registry import DEFAULT_PROFILE, Decoder, PayloadInfo, inspect_payload, open_codec, profiles
+from pilc_stream.records.payload import PAYLOAD_MAGIC
+
+__all__ = [
+    "DEFAULT_PROFILE",
+    "PAYLOAD_MAGIC",
+    "Codec",
+    "Decoder",
+    "Image",
+    "PayloadInfo",
+    "inspect_payload",
+    "open_codec",
+    "profiles",
+]

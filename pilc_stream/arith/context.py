@@ -1,0 +1,120 @@
+"""The causal context of a pixel: from decoded neighbours to the inputs of the perceptron.
+
+Channels are in coding order (G, R, B); a grey image stands three times in the context and is coded once. Neighbours
+are offsets ``(dy, dx)`` that a wavefront ``t = x + 2 y`` has already decoded, so ``2 dy + dx < 0`` for each of them.
+
+Outside the tile (`padding rule`): the pixel left of a row repeats the first pixel of the row above, the pixel right of
+a row repeats the last one of that row, a row above the first repeats row 0 moved right by two pixels per row (the same
+wavefront step), and what lies before the tile's first pixel is `BEFORE_FIRST`. Recorded errors are 0 outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pilc_stream.arith.fixed import clamp, log2_eighths, scaled_input
+from pilc_stream.arith.predictor import SUB_PREDICTORS, blend, recent_error, sub_predictions
+
+CHANNELS = 3
+BEFORE_FIRST = 128
+MAX_EXPONENT = 7
+ROWS_ABOVE = 3
+COLUMNS_AROUND = 3
+ERROR_NEIGHBOURS = ((0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0))
+"""Where recorded errors are looked up: W, N, NW, NE, WW, NN. The first four are inputs one by one."""
+
+Offset = tuple[int, int]
+
+
+def check_neighbours(neighbours: Sequence[Offset]) -> None:
+    """Raise ValueError unless all `neighbours` are causal, distinct and inside the padding."""
+    for dy, dx in neighbours:
+        if not (2 * dy + dx < 0 and -ROWS_ABOVE <= dy <= 0 and abs(dx) <= COLUMNS_AROUND):
+            raise ValueError(f"the neighbour (dy={dy}, dx={dx}) is not decoded before its pixel or beyond the padding")
+    if len(set(neighbours)) != len(neighbours):
+        raise ValueError("a neighbour is listed twice")
+
+
+def input_count(neighbour_count: int) -> int:
+    """How many inputs the trunk of the perceptron has: 40 with six neighbours."""
+    return CHANNELS * neighbour_count + 3 * CHANNELS + 1 + 4 * CHANNELS
+
+
+def local_exponent(distance_sum: Any, neighbour_count: int) -> Any:
+    """The local scale as a power of two: the largest not above 1 + the mean distance of neighbours from the base.
+
+    `distance_sum`: over all neighbours and channels, sixteenths of a level.
+    """
+    unit = 16 * CHANNELS * neighbour_count
+    exponent = 0
+    for j in range(1, MAX_EXPONENT + 1):
+        exponent = exponent + (distance_sum >= (unit << j) - unit) * 1
+    return exponent
+
+
+def log_error(magnitude: Any) -> Any:
+    """A magnitude in sixteenths of a level on a logarithmic scale: 0 for 0, 8 per octave, at most 95."""
+    return log2_eighths(magnitude + 8) - 24
+
+
+def base_predictions(
+    pixel: Callable[[int, int, int], Any], sub_error: Callable[[int, int, int, int], Any]
+) -> list[Any]:
+    """The base prediction of each channel, sixteenths of a level in ``[0, 4080]``.
+
+    `pixel(channel, dy, dx)`: grey level; `sub_error(channel, predictor, dy, dx)`: `sub_prediction_error` there.
+    Where they return arrays or vectors, many pixels are done at once.
+    """
+    bases = []
+    for c in range(CHANNELS):
+        predictions = sub_predictions(pixel(c, 0, -1), pixel(c, -1, 0), pixel(c, -1, -1), pixel(c, -1, 1))
+        errors = [
+            recent_error(*(sub_error(c, i, dy, dx) for dy, dx in ERROR_NEIGHBOURS)) for i in range(SUB_PREDICTORS)
+        ]
+        bases.append(blend(predictions, errors))
+    return bases
+
+
+def context_inputs(
+    neighbours: Sequence[Offset],
+    bases: Sequence[Any],
+    pixel: Callable[[int, int, int], Any],
+    base_error: Callable[[int, int, int], Any],
+) -> tuple[Any, list[Any]]:
+    """The local scale's exponent, 0 to 7, and the `input_count` inputs in ``[-127, 127]``, scaled neighbours first.
+
+    `base_error(channel, dy, dx)`: base minus pixel there, sixteenths of a level.
+    """
+    differences = [[16 * pixel(c, dy, dx) - bases[c] for dy, dx in neighbours] for c in range(CHANNELS)]
+    distances = [_magnitude_sum(row) for row in differences]
+    exponent = local_exponent(distances[0] + distances[1] + distances[2], len(neighbours))
+
+    inputs = [scaled_input(value, exponent) for row in differences for value in row]
+    floor = 16 * len(neighbours)
+    inputs += [log2_eighths(distance + floor) - log2_eighths(floor) for distance in distances]
+    base_sum = bases[0] + bases[1] + bases[2]
+    inputs += [clamp((3 * base - base_sum) >> 6, -127, 127) for base in bases]
+    inputs += [(base_sum >> 6) - 96]
+    for c in range(CHANNELS):
+        recent = [base_error(c, dy, dx) for dy, dx in ERROR_NEIGHBOURS]
+        inputs += [scaled_input(value, exponent) for value in recent[:4]]
+        inputs += [log_error(_magnitude_sum(recent))]
+    return exponent, inputs
+
+
+def earlier_channel_inputs(pixel: Any, mean: Any, base: Any, exponent: Any) -> list[Any]:
+    """What a later head sees of an earlier channel of the same pixel: three values in ``[-127, 127]``.
+
+    Its error against the predicted mean, that error's magnitude on a logarithmic scale, its distance from the base.
+    `pixel` is a grey level, `mean` and `base` are sixteenths of a level.
+    """
+    error = 16 * pixel - mean
+    return [scaled_input(error, exponent), log_error(abs(error)), scaled_input(16 * pixel - base, exponent)]
+
+
+def _magnitude_sum(values: Sequence[Any]) -> Any:
+    total = abs(values[0])
+    for value in values[1:]:
+        total = total + abs(value)
+    return total

@@ -1,0 +1,64 @@
+"""The integer perceptron: what happens to a sum of products, and how outputs become a mean and a scale.
+
+The sum itself, ``bias + sum(weight * input)`` with int8 weights and inputs in ``[-127, 127]``, is left to each
+backend: it is below ``2**24`` in magnitude (proved when a model is loaded), so every order of summation gives the same
+integer, in int32, in float32 with or without FMA, in DP4A and in tensor cores that accumulate in float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pilc_stream.arith.fixed import clamp
+
+ACTIVATION_LIMIT = 127
+SUM_LIMIT = 1 << 24
+OFFSET_LIMIT = 8191
+"""Mean offsets are 64ths of the local scale, limited to 128 scales either way."""
+
+MEAN_LOW, MEAN_HIGH = -512, 4592
+"""Means are sixteenths of a level and may leave [0, 255] by 32 levels: so a saturated pixel can be made certain."""
+
+FRACTIONS = 16
+"""Means have this many steps per grey level; a table row is chosen by the mean's fraction."""
+
+SCALE_STEPS_PER_OCTAVE = 8
+
+
+def hidden_activation(total: Any, shift: Any) -> Any:
+    """A hidden unit: the sum scaled down by ``2**shift`` and limited to ``[0, 127]`` (the bias holds the rounding)."""
+    return clamp(total >> shift, 0, ACTIVATION_LIMIT)
+
+
+def predicted_mean(total: Any, shift: Any, base: Any, exponent: Any) -> Any:
+    """The mean of a sub-pixel, sixteenths of a level in ``[-512, 4592]``.
+
+    `total`: the sum of the mean's output unit; ``total >> shift`` is the offset from `base` in 64ths of the scale.
+    """
+    offset = clamp(total >> shift, -OFFSET_LIMIT, OFFSET_LIMIT)
+    return clamp(base + (((offset << exponent) + 2) >> 2), MEAN_LOW, MEAN_HIGH)
+
+
+def scale_index(total: Any, shift: Any, exponent: Any, scale_count: int) -> Any:
+    """The row group of the CDF table: eighths of an octave, in ``[0, scale_count)``."""
+    return clamp((total >> shift) + SCALE_STEPS_PER_OCTAVE * exponent, 0, scale_count - 1)
+
+
+def mean_centre(mean: Any) -> Any:
+    """The grey level that the residual is counted from: the mean, rounded."""
+    return (mean + FRACTIONS // 2) >> 4
+
+
+def mean_fraction(mean: Any) -> Any:
+    """Which sixteenth of a grey level the mean lies in: 0 to 15, 8 where it lies on the centre."""
+    return (mean + FRACTIONS // 2) & (FRACTIONS - 1)
+
+
+def residual_symbol(pixel: Any, mean: Any) -> Any:
+    """The coded symbol, in ``[0, 256)``: ``pixel - centre`` modulo 256, with 128 for a residual of 0."""
+    return (pixel - mean_centre(mean) + 128) & 255
+
+
+def symbol_pixel(symbol: Any, mean: Any) -> Any:
+    """The inverse of `residual_symbol`."""
+    return (symbol + mean_centre(mean) - 128) & 255

@@ -1,0 +1,66 @@
+"""What a backend does: tiles to streams and back, under one model. Its results never depend on which one it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilc_stream.arith.rans import STATE_LOW
+from pilc_stream.errors import FormatError, TruncatedError
+from pilc_stream.models.model import WaveModel
+
+Tile = NDArray[np.uint8]
+STATE_BYTES = 4
+WORD_BYTES = 2
+
+
+class TileJob(NamedTuple):
+    """A tile to decode: its stream, its shape and its number of lanes as a power of two."""
+
+    stream: memoryview
+    height: int
+    width: int
+    channels: int
+    lanes_log2: int
+
+
+class Engine(Protocol):
+    """A backend bound to a device."""
+
+    @property
+    def name(self) -> str:
+        """The backend: "reference", "cpu" or "cuda"."""
+
+    def encode_tiles(self, model: WaveModel, tiles: Sequence[Tile], lanes_log2: Sequence[int]) -> list[bytes]:
+        """One stream per tile; tiles are uint8 `(h, w, 1 or 3)` of any sizes."""
+
+    def decode_tiles(self, model: WaveModel, jobs: Sequence[TileJob]) -> list[Tile]:
+        """The tiles again. Raises FormatError for a stream that no encoder wrote."""
+
+
+def pack_stream(states: NDArray[np.uint32], words: NDArray[np.uint16]) -> bytes:
+    """A tile's stream: the lanes' first states, then the words in the order in which a decoder takes them."""
+    return states.astype("<u4").tobytes() + words.astype("<u2").tobytes()
+
+
+def split_stream(job: TileJob) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+    """States and words of a stream, checked for what every encoder's stream fulfils."""
+    state_bytes = STATE_BYTES << job.lanes_log2
+    length = len(job.stream)
+    if length < state_bytes or length % WORD_BYTES:
+        raise TruncatedError(f"tile: a stream of {length} bytes cannot hold {1 << job.lanes_log2} lanes and whole words")
+    states = np.frombuffer(job.stream[:state_bytes], "<u4").astype(np.uint32)
+    if (states < STATE_LOW).any():
+        raise FormatError("tile: a lane begins with a state below 2**16, which no encoder writes")
+    return states, np.frombuffer(job.stream[state_bytes:], "<u2").astype(np.uint16)
+
+
+def check_end(states: NDArray[np.uint32], words_used: int, words: int) -> None:
+    """Raise FormatError unless all words were used and every lane ended where encoders begin."""
+    if words_used != words:
+        raise FormatError(f"tile: decoding used {words_used} of {words} words; the stream is not what was encoded")
+    if (states != STATE_LOW).any():
+        raise FormatError("tile: a lane does not end in the state that encoding begins with; the stream is damaged")

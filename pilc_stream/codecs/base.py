@@ -1,0 +1,94 @@
+"""What a codec is: pixels in, payload out, and back, for many images at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilc_stream.errors import FormatError, UsageError
+from pilc_stream.records.payload import MAX_CHANNELS, MAX_EDGE, Header, Payload
+from pilc_stream.records.tiling import Region
+
+Image = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+class Codec(Protocol):
+    """Encodes images with one profile. ``encode([a, b]) == encode([a]) + encode([b])``, on every device."""
+
+    @property
+    def name(self) -> str:
+        """The codec, as the header and the records call it."""
+
+    @property
+    def profile(self) -> str:
+        """The profile that it codes with; the codec's own name where it has none."""
+
+    @property
+    def model_sha256(self) -> str:
+        """The digest of the model file in hex; "" without a model."""
+
+    @property
+    def model_bytes(self) -> bytes:
+        """The model file; empty without a model."""
+
+    def refuses(self, image: NDArray[Any]) -> str | None:
+        """Why this codec cannot take the image; None where it can."""
+
+    def encode(self, images: Sequence[NDArray[Any]], extras: Sequence[bytes | None] | None = None) -> list[bytes]:
+        """One payload per image; `extras` are bytes to carry along with each. UsageError for a refused image."""
+
+
+class TileDecoder(Protocol):
+    """Decodes parsed payloads of one codec."""
+
+    def decode(self, payloads: Sequence[Payload], regions: Sequence[Region | None]) -> list[Image]:
+        """The images, or the regions asked for. Checksums of the tiles that are used have been checked."""
+
+
+def check_image(image: NDArray[Any]) -> None:
+    """Raise UsageError unless `image` is uint8 or uint16, `(H, W)` or `(H, W, 1..4)`, not empty."""
+    if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3):
+        raise UsageError(
+            f"image: an array of {image.dtype} with shape {image.shape}; give uint8 or uint16, (H, W) or (H, W, C)"
+        )
+    if image.ndim == 3 and not 1 <= image.shape[2] <= MAX_CHANNELS:
+        raise UsageError(f"image: {image.shape[2]} channels; a payload holds 1 to {MAX_CHANNELS}")
+    if not all(1 <= edge <= MAX_EDGE for edge in image.shape[:2]):
+        raise UsageError(f"image: {image.shape[0]} x {image.shape[1]} pixels; both edges must lie in 1..{MAX_EDGE}")
+
+
+def header_fields(image: NDArray[Any]) -> dict[str, Any]:
+    """The header fields that follow from the array alone."""
+    return {
+        "height": image.shape[0],
+        "width": image.shape[1],
+        "channels": 1 if image.ndim == 2 else image.shape[2],
+        "bit_depth": 16 if image.dtype == np.uint16 else 8,
+        "two_axes": image.ndim == 2,
+    }
+
+
+def check_region(region: Sequence[int] | None, header: Header) -> Region | None:
+    """`region` as a `Region` inside the image; UsageError where it is not."""
+    if region is None:
+        return None
+    if len(region) != 4:
+        raise UsageError(f"region: {tuple(region)} is not (y, x, height, width)")
+    y, x, height, width = (int(value) for value in region)
+    if min(y, x) < 0 or min(height, width) < 1 or y + height > header.height or x + width > header.width:
+        raise UsageError(
+            f"region: (y={y}, x={x}, height={height}, width={width}) does not lie inside "
+            f"the image of {header.height} x {header.width} pixels"
+        )
+    return Region(y, x, height, width)
+
+
+def check_all_tiles(payload: Payload, wanted: Sequence[int] | None = None) -> None:
+    """Check the checksums of all tiles, or of those `wanted`."""
+    if not payload.tiles:
+        raise FormatError("payload: holds no tile")
+    for index in range(len(payload.tiles)) if wanted is None else wanted:
+        payload.check_tile(index)

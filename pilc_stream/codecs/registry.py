@@ -1,0 +1,177 @@
+"""Which codec codes and decodes what: the one place where codecs are listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pilc_stream.backends import open_engine
+from pilc_stream.codecs.base import Codec, Image, TileDecoder, check_region
+from pilc_stream.codecs.raw import RawCodec, RawDecoder
+from pilc_stream.codecs.wave import WaveCodec, WaveDecoder
+from pilc_stream.errors import ModelError, ModelNotFoundError, UsageError
+from pilc_stream.models.model import WaveModel, load_model
+from pilc_stream.models.shipped import preset_bytes, preset_digests, preset_names
+from pilc_stream.records.payload import CHECKSUM_BYTES, Header, Payload, parse_header, parse_payload
+
+DEFAULT_PROFILE = "fast"
+
+ModelSource = Callable[[bytes], bytes | None]
+"""Short digest, as payloads name models -> model file, or None where it is not known."""
+
+
+def profiles() -> list[str]:
+    """The names that `open_codec` takes."""
+    return [*preset_names(), "raw"]
+
+
+def open_codec(
+    profile: str = DEFAULT_PROFILE, device: str = "auto", threads: int = 1, model_path: str | Path | None = None
+) -> Codec:
+    """A codec that encodes with a shipped profile, or with the model file at `model_path`.
+
+    `device`: "auto", "cpu", "cuda" or "reference"; `threads`: CPU threads. Raises UsageError for an unknown profile,
+    ModelError for a malformed model, DeviceError where the device is not to be had.
+    """
+    if model_path is not None:
+        try:
+            data = Path(model_path).read_bytes()
+        except OSError as error:
+            raise ModelNotFoundError(f"model {str(model_path)!r} cannot be read: {error}") from error
+        return WaveCodec(load_model(data), open_engine(device, threads))
+    if profile == "raw":
+        return RawCodec()
+    if profile not in preset_names():
+        raise UsageError(f"profile {profile!r} is unknown; known profiles: {', '.join(profiles())}")
+    return WaveCodec(load_model(preset_bytes(profile)), open_engine(device, threads))
+
+
+class Decoder:
+    """Decodes payloads of any codec and model; models are loaded once and kept."""
+
+    def __init__(self, device: str = "auto", threads: int = 1, models: ModelSource | None = None) -> None:
+        """`models` is asked for model files that do not ship with the package, by short digest."""
+        self._device, self._threads, self._source = device, threads, models
+        self._decoders: dict[tuple[str, bytes], TileDecoder] = {}
+
+    def decode(
+        self, payloads: Sequence[bytes], regions: Sequence[Sequence[int] | None] | None = None
+    ) -> list[Image]:
+        """The images, or of each the region `(y, x, height, width)` where one is given.
+
+        Raises FormatError (or a subclass) for bytes that are not a sound payload, ModelNotFoundError, UsageError.
+        """
+        parsed = [parse_payload(payload) for payload in payloads]
+        wanted = [
+            check_region(region, payload.header)
+            for payload, region in zip(parsed, regions or [None] * len(parsed), strict=True)
+        ]
+        groups: dict[tuple[str, bytes], list[int]] = {}
+        for index, payload in enumerate(parsed):
+            groups.setdefault((payload.header.codec, payload.header.model_digest), []).append(index)
+        out: dict[int, Image] = {}
+        for key, indices in groups.items():
+            images = self._decoder(*key, parsed[indices[0]]).decode(
+                [parsed[i] for i in indices], [wanted[i] for i in indices]
+            )
+            out.update(zip(indices, images, strict=True))
+        return [out[index] for index in range(len(parsed))]
+
+    def extras(self, payload: bytes) -> bytes:
+        """The bytes carried along with the image; empty where there are none."""
+        return parse_header(payload).extras
+
+    def inspect(self, payload: bytes) -> PayloadInfo:
+        """What the payload holds and where its bytes go."""
+        return inspect_payload(payload)
+
+    def _decoder(self, codec: str, digest: bytes, first: Payload) -> TileDecoder:
+        key = (codec, digest)
+        if key not in self._decoders:
+            if codec == "raw":
+                self._decoders[key] = RawDecoder()
+            else:
+                # A flipped digest must read as damage, not as an unknown model.
+                first.check_tile(0)
+                model = self._model(digest)
+                self._decoders[key] = WaveDecoder(model, open_engine(self._device, self._threads))
+        return self._decoders[key]
+
+    def _model(self, digest: bytes) -> WaveModel:
+        name = preset_digests().get(digest)
+        data = preset_bytes(name) if name else self._source(digest) if self._source else None
+        if data is None:
+            raise ModelNotFoundError(
+                f"payload: coded with the model {digest.hex()}, which neither ships with this release nor lies beside "
+                "the data; give the model file it was compressed with"
+            )
+        model = load_model(data)
+        if model.short_digest != digest:
+            raise ModelError(f"model: the file given for {digest.hex()} has the digest {model.sha256}; it was changed")
+        return model
+
+
+@dataclass(frozen=True)
+class PayloadInfo:
+    """What a payload holds. Bytes by part: `header_bytes` (with `extras_bytes`), `flush_bytes` (final lane states),
+    `word_bytes` (the coded symbols, or raw pixels), `checksum_bytes`."""
+
+    codec: str
+    profile: str | None
+    model_digest: str
+    shape: tuple[int, ...]
+    bit_depth: int
+    tiles: int
+    tile_shape: tuple[int, int]
+    lanes: int
+    payload_bytes: int
+    raw_bytes: int
+    header_bytes: int
+    extras_bytes: int
+    flush_bytes: int
+    word_bytes: int
+    checksum_bytes: int
+    bits_per_sub_pixel: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+
+def inspect_payload(payload: bytes) -> PayloadInfo:
+    """Parse and check a payload without decoding its pixels."""
+    parsed = parse_payload(payload)
+    for index in range(len(parsed.tiles)):
+        parsed.check_tile(index)
+    header = parsed.header
+    tile_bytes = sum(len(tile) for tile in parsed.tiles)
+    checksum_bytes = CHECKSUM_BYTES * len(parsed.tiles)
+    lanes = 1 << header.lanes_log2 if header.model_digest else 0
+    flush_bytes = 4 * lanes * len(parsed.tiles)
+    sub_pixels = header.height * header.width * header.channels
+    return PayloadInfo(
+        codec=header.codec,
+        profile=preset_digests().get(header.model_digest, None) if header.model_digest else header.codec,
+        model_digest=header.model_digest.hex(),
+        shape=header.shape,
+        bit_depth=header.bit_depth,
+        tiles=len(parsed.tiles),
+        tile_shape=_tile_shape(header),
+        lanes=lanes,
+        payload_bytes=len(payload),
+        raw_bytes=header.raw_bytes,
+        header_bytes=len(payload) - tile_bytes - checksum_bytes,
+        extras_bytes=len(header.extras),
+        flush_bytes=flush_bytes,
+        word_bytes=tile_bytes - flush_bytes,
+        checksum_bytes=checksum_bytes,
+        bits_per_sub_pixel=round(8 * len(payload) / sub_pixels, 4),
+    )
+
+
+def _tile_shape(header: Header) -> tuple[int, int]:
+    if not header.model_digest:
+        return header.height, header.width
+    return header.tiling.tile_height, header.tiling.tile_width

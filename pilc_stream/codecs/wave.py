@@ -1,0 +1,139 @@
+"""The wave codec: every pixel's distribution from an integer perceptron over its causal neighbours, tile by tile.
+
+Beyond PILC (Kang et al. 2022): nothing but the pixels is sent. Encoding is parallel over all pixels; decoding runs a
+wavefront inside each tile, over all tiles of all images of a batch. The tables are PILC's semi-dynamic coder: a mean's
+fraction and a scale index name one of a few hundred shipped distributions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilc_stream.arith.context import CHANNELS
+from pilc_stream.backends import Engine, TileJob
+from pilc_stream.codecs.base import Image, check_all_tiles, check_image, header_fields
+from pilc_stream.codecs.raw import RawCodec
+from pilc_stream.errors import FormatError, UsageError
+from pilc_stream.models.model import WaveModel
+from pilc_stream.records.payload import Header, Payload, pack_payload
+from pilc_stream.records.tiling import DEFAULT_TILE_LOG2, Region, Tiling, default_lanes_log2
+
+CHANNEL_COUNTS = (1, CHANNELS)
+
+
+class WaveCodec:
+    """Encodes 8-bit grey and RGB images. What would not get smaller is stored by `raw` instead."""
+
+    name = "wave"
+
+    def __init__(self, model: WaveModel, engine: Engine, tile_log2: int = DEFAULT_TILE_LOG2) -> None:
+        self.model, self.engine, self.tile_log2 = model, engine, tile_log2
+
+    @property
+    def profile(self) -> str:
+        """The model's name."""
+        return self.model.profile
+
+    @property
+    def model_sha256(self) -> str:
+        """The digest of the model file in hex."""
+        return self.model.sha256
+
+    @property
+    def model_bytes(self) -> bytes:
+        """The model file."""
+        return self.model.file_bytes
+
+    def refuses(self, image: NDArray[Any]) -> str | None:
+        """Why this codec cannot take the image; None where it can."""
+        if image.dtype != np.uint8:
+            return f"samples of {image.dtype}; the wave codec takes uint8"
+        channels = 1 if image.ndim == 2 else image.shape[2]
+        if channels not in CHANNEL_COUNTS:
+            return f"{channels} channels; the wave codec takes 1 (grey) or 3 (RGB)"
+        return None
+
+    def encode(self, images: Sequence[NDArray[Any]], extras: Sequence[bytes | None] | None = None) -> list[bytes]:
+        """One payload per image; UsageError for a refused one."""
+        headers: list[Header] = []
+        tiles: list[NDArray[np.uint8]] = []
+        lanes: list[int] = []
+        for image, extra in zip(images, extras or [None] * len(images), strict=True):
+            check_image(image)
+            reason = self.refuses(image)
+            if reason:
+                raise UsageError(f"image of shape {image.shape}: {reason}; use the codec 'raw'")
+            lanes_log2 = default_lanes_log2(Tiling(*image.shape[:2], self.tile_log2))
+            header = Header(
+                codec=self.name,
+                model_digest=self.model.short_digest,
+                tile_log2=self.tile_log2,
+                lanes_log2=lanes_log2,
+                extras=extra or b"",
+                **header_fields(image),
+            )
+            headers.append(header)
+            three_axes = image.reshape(header.height, header.width, header.channels)
+            for y, x, height, width in header.tiling.tiles():
+                tiles.append(three_axes[y : y + height, x : x + width])
+                lanes.append(lanes_log2)
+
+        streams = iter(self.engine.encode_tiles(self.model, tiles, lanes))
+        payloads = [pack_payload(header, [next(streams) for _ in range(header.tile_count)]) for header in headers]
+        return [
+            payload if len(payload) < header.raw_bytes else _smaller(payload, image, header)
+            for payload, image, header in zip(payloads, images, headers, strict=True)
+        ]
+
+
+def _smaller(payload: bytes, image: NDArray[Any], header: Header) -> bytes:
+    stored = RawCodec().encode([image], [header.extras])[0]
+    return payload if len(payload) <= len(stored) else stored
+
+
+class WaveDecoder:
+    """Decodes payloads of one model."""
+
+    def __init__(self, model: WaveModel, engine: Engine) -> None:
+        self.model, self.engine = model, engine
+
+    def decode(self, payloads: Sequence[Payload], regions: Sequence[Region | None]) -> list[Image]:
+        """The images, or their regions from the tiles that touch them."""
+        jobs: list[TileJob] = []
+        wanted_tiles: list[list[int]] = []
+        for payload, region in zip(payloads, regions, strict=True):
+            header = payload.header
+            if header.bit_depth != 8 or header.channels not in CHANNEL_COUNTS:
+                raise FormatError(
+                    f"payload (wave): {header.channels} channels of {header.bit_depth} bits; version 1 codes 1 or 3 of 8"
+                )
+            wanted = list(range(len(payload.tiles))) if region is None else header.tiling.touching(region)
+            check_all_tiles(payload, wanted)
+            wanted_tiles.append(wanted)
+            for index in wanted:
+                _, _, height, width = header.tiling.tile(index)
+                jobs.append(TileJob(payload.tiles[index], height, width, header.channels, header.lanes_log2))
+
+        tiles = iter(self.engine.decode_tiles(self.model, jobs))
+        out = []
+        for payload, region, wanted in zip(payloads, regions, wanted_tiles, strict=True):
+            header = payload.header
+            y0, x0, height, width = region or Region(0, 0, header.height, header.width)
+            image = np.empty((height, width, header.channels), np.uint8)
+            for index in wanted:
+                _paste(image, y0, x0, next(tiles), header.tiling.tile(index))
+            out.append(image[:, :, 0] if header.two_axes else image)
+        return out
+
+
+def _paste(image: NDArray[np.uint8], y0: int, x0: int, tile: NDArray[np.uint8], place: Region) -> None:
+    """Copy what `tile` at `place` shares with `image`, whose top left corner lies at `(y0, x0)`."""
+    top, left = max(place.y, y0), max(place.x, x0)
+    bottom = min(place.y + place.height, y0 + image.shape[0])
+    right = min(place.x + place.width, x0 + image.shape[1])
+    part = tile[top - place.y : bottom - place.y, left - place.x : right - place.x]
+    image[top - y0 : bottom - y0, left - x0 : right - x0] = part

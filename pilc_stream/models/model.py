@@ -1,0 +1,168 @@
+"""Integer models: the numbers of one profile, checked against the integer law, and their safetensors file.
+
+A model file is addressed by the sha256 of its bytes; a payload names its model by the first bytes of that digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from pilc_stream.arith.perceptron import ACTIVATION_LIMIT, FRACTIONS, SUM_LIMIT
+from pilc_stream.errors import ModelError
+from pilc_stream.models.spec import WaveSpec
+from pilc_stream.records.payload import MODEL_DIGEST_BYTES
+
+SYMBOLS = 256
+MAX_SHIFT = 24
+MAX_TABLE_ROWS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A dense layer: `weight` int8 `(outputs, inputs)` without -128, `bias` int32 `(outputs,)`, `shift` uint8 `(outputs,)`.
+
+    A unit's sum is ``bias + sum(weight * input)``; it is then shifted right by `shift`.
+    """
+
+    weight: NDArray[np.int8]
+    bias: NDArray[np.int32]
+    shift: NDArray[np.uint8]
+
+    def largest_sum(self) -> int:
+        """The largest magnitude that any order of summation can meet, for inputs in ``[-127, 127]``."""
+        magnitudes = np.abs(self.weight.astype(np.int64)).sum(axis=1) * ACTIVATION_LIMIT
+        return int((magnitudes + np.abs(self.bias.astype(np.int64))).max())
+
+
+@dataclass(frozen=True)
+class WaveModel:
+    """A checked wave model.
+
+    `layers`: by the names of `WaveSpec.layers`. `cdf`: uint16 `(rows, 256)`, the start of each symbol's interval of
+    ``[0, 65536)``, strictly increasing from 0. `row_of`: uint16 `(scale_count, 16)`, the table row of a scale index and
+    a mean's fraction. `profile` and `recipe` say where the model comes from and change nothing.
+    """
+
+    spec: WaveSpec
+    layers: Mapping[str, Layer]
+    cdf: NDArray[np.uint16]
+    row_of: NDArray[np.uint16]
+    profile: str
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._check_layers()
+        self._check_tables()
+
+    def _check_layers(self) -> None:
+        for name, (outputs, inputs) in self.spec.layers().items():
+            layer = self.layers.get(name)
+            if layer is None:
+                raise ModelError(f"model {self.profile!r}: the layer {name} is missing")
+            _check_array(f"{name}.weight", layer.weight, np.int8, (outputs, inputs))
+            _check_array(f"{name}.bias", layer.bias, np.int32, (outputs,))
+            _check_array(f"{name}.shift", layer.shift, np.uint8, (outputs,))
+            if layer.weight.min() < -127:
+                raise ModelError(f"model {self.profile!r}: {name}.weight holds -128; weights must lie in [-127, 127]")
+            if layer.shift.max() > MAX_SHIFT:
+                raise ModelError(f"model {self.profile!r}: {name}.shift holds {layer.shift.max()}, above {MAX_SHIFT}")
+            # The proof: below 2**24 every partial sum, in any order, is exact in int32, float32 and tensor cores.
+            if layer.largest_sum() >= SUM_LIMIT:
+                raise ModelError(
+                    f"model {self.profile!r}: a sum in {name} can reach {layer.largest_sum()}, but sums must stay "
+                    f"below 2**24 = {SUM_LIMIT} to be the same on every device; train it with smaller weights"
+                )
+
+    def _check_tables(self) -> None:
+        if self.cdf.ndim != 2 or not 1 <= len(self.cdf) <= MAX_TABLE_ROWS:
+            raise ModelError(f"model {self.profile!r}: cdf has shape {self.cdf.shape}, not (1..{MAX_TABLE_ROWS}, 256)")
+        _check_array("cdf", self.cdf, np.uint16, (len(self.cdf), SYMBOLS))
+        _check_array("row_of", self.row_of, np.uint16, (self.spec.scale_count, FRACTIONS))
+        if self.cdf[:, 0].any() or not (np.diff(self.cdf.astype(np.int64), axis=1) > 0).all():
+            raise ModelError(f"model {self.profile!r}: a row of cdf does not rise strictly from 0")
+        if self.row_of.max() >= len(self.cdf):
+            raise ModelError(f"model {self.profile!r}: row_of names row {self.row_of.max()} of {len(self.cdf)}")
+
+    @cached_property
+    def file_bytes(self) -> bytes:
+        """The model as a safetensors file; equal models give equal bytes."""
+        tensors: dict[str, NDArray[Any]] = {"cdf": self.cdf, "row_of": self.row_of}
+        for name, layer in self.layers.items():
+            tensors |= {f"{name}.weight": layer.weight, f"{name}.bias": layer.bias, f"{name}.shift": layer.shift}
+        metadata = {
+            "format": "pilc-wave-model",
+            "profile": self.profile,
+            "spec": json.dumps(self.spec.to_json(), sort_keys=True),
+            "recipe": json.dumps(self.recipe, sort_keys=True),
+        }
+        ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+        return canonical_safetensors(safetensors.numpy.save(ordered, metadata))
+
+    @cached_property
+    def sha256(self) -> str:
+        """The digest of `file_bytes`, hex."""
+        return hashlib.sha256(self.file_bytes).hexdigest()
+
+    @property
+    def short_digest(self) -> bytes:
+        """How payloads name this model."""
+        return bytes.fromhex(self.sha256)[:MODEL_DIGEST_BYTES]
+
+
+def load_model(data: bytes) -> WaveModel:
+    """The model in a safetensors file; ModelError where it is malformed or breaks the integer law."""
+    try:
+        with_metadata = _metadata(data)
+        tensors = safetensors.numpy.load(data)
+    except (safetensors.SafetensorError, ValueError, struct.error, KeyError) as error:
+        raise ModelError(f"model file: not a readable safetensors file ({error})") from error
+    if with_metadata.get("format") != "pilc-wave-model":
+        raise ModelError(f"model file: its format is {with_metadata.get('format')!r}, not 'pilc-wave-model'")
+    try:
+        spec = WaveSpec.from_json(json.loads(with_metadata["spec"]))
+        recipe = json.loads(with_metadata.get("recipe", "{}"))
+        layers = {
+            name: Layer(tensors[f"{name}.weight"], tensors[f"{name}.bias"], tensors[f"{name}.shift"])
+            for name in spec.layers()
+        }
+        model = WaveModel(spec, layers, tensors["cdf"], tensors["row_of"], with_metadata["profile"], recipe)
+    except (KeyError, json.JSONDecodeError) as error:
+        raise ModelError(f"model file: {error} is missing or malformed") from error
+    # A model is known by its file's digest, which must not depend on who wrote the file out again.
+    model.__dict__["file_bytes"] = data
+    return model
+
+
+def canonical_safetensors(data: bytes) -> bytes:
+    """The same safetensors file with its header's JSON sorted: safetensors writes metadata in random order."""
+    length = struct.unpack_from("<Q", data)[0]
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return struct.pack("<Q", len(header)) + header + data[8 + length :]
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    length = struct.unpack_from("<Q", data)[0]
+    header = json.loads(data[8 : 8 + length])
+    metadata = header.get("__metadata__", {})
+    if not isinstance(metadata, dict):
+        raise ValueError("its metadata is not a table")
+    return metadata
+
+
+def _check_array(name: str, array: NDArray[Any], dtype: type, shape: tuple[int, ...]) -> None:
+    if array.dtype != dtype or array.shape != shape:
+        raise ModelError(
+            f"model: {name} is {array.dtype} {array.shape}, the specification asks for {np.dtype(dtype)} {shape}"
+        )

@@ -1,0 +1,165 @@
+"""The wave model as a torch module: the integer perceptron of `arith`, in floats that can be trained.
+
+All values are in the units of the integer model: activations in ``[0, 127]``, offsets in 64ths of the local scale,
+scales in eighths of an octave. With `quantised` on, every weight, bias and activation is rounded as the integer model
+rounds it (straight-through gradients), and the forward pass gives the integer model's means and scales exactly.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pilc_stream.arith.context import CHANNELS
+from pilc_stream.arith.perceptron import (
+    ACTIVATION_LIMIT,
+    MEAN_HIGH,
+    MEAN_LOW,
+    OFFSET_LIMIT,
+    SCALE_STEPS_PER_OCTAVE,
+)
+from pilc_stream.models.spec import WaveSpec
+from pilc_stream.training.shapes import ResidualShape
+
+WEIGHT_LIMIT = 127
+MAX_SHIFT = 14
+
+
+class PixelBatch(NamedTuple):
+    """Pixels with their context: `inputs` float `(n, inputs)`; `bases`, `pixels` float `(n, 3)`; `exponent` `(n, 1)`."""
+
+    inputs: Tensor
+    bases: Tensor
+    pixels: Tensor
+    exponent: Tensor
+
+
+class Prediction(NamedTuple):
+    """`mean` in sixteenths of a level and `scale` in eighths of an octave, both float `(n, 3)`."""
+
+    mean: Tensor
+    scale: Tensor
+
+
+def straight_through(rounded: Tensor, value: Tensor) -> Tensor:
+    """`rounded` forward, to the last bit; the gradient of `value` backward."""
+    return rounded.detach() + (value - value.detach())
+
+
+def floor_straight_through(value: Tensor) -> Tensor:
+    """``floor(value)`` forward, the identity backward."""
+    return straight_through(torch.floor(value), value)
+
+
+class IntegerLinear(nn.Module):
+    """A dense layer whose rows become int8 weights with one power-of-two scale each."""
+
+    def __init__(self, inputs: int, outputs: int, gain: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) * gain / inputs**0.5)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.quantised = False
+
+    def shifts(self) -> Tensor:
+        """Per row, the largest power of two that keeps the scaled weights within an int8; int64 `(outputs,)`."""
+        largest = self.weight.detach().abs().amax(dim=1).clamp(min=1e-6)
+        return torch.floor(torch.log2(WEIGHT_LIMIT / largest)).clamp(0, MAX_SHIFT).to(torch.int64)
+
+    def integers(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights, biases (with the half that rounds the later shift) and shifts as int64."""
+        shifts = self.shifts()
+        factor = torch.exp2(shifts.to(torch.float32))
+        weight = torch.round(self.weight.detach() * factor[:, None]).clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
+        bias = torch.round(self.bias.detach() * factor) + torch.floor(factor / 2)
+        return weight.to(torch.int64), bias.to(torch.int64), shifts
+
+    def forward(self, values: Tensor) -> Tensor:
+        """The sum scaled down; where quantised, an integer."""
+        if not self.quantised:
+            return nn.functional.linear(values, self.weight, self.bias)
+        factor = torch.exp2(self.shifts().to(torch.float32))
+        weight_scaled = self.weight * factor[:, None]
+        rounded = torch.round(weight_scaled).clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
+        weight = straight_through(rounded, weight_scaled)
+        bias_scaled = self.bias * factor
+        half = torch.floor(factor / 2)
+        bias = straight_through(torch.round(bias_scaled) + half, bias_scaled)
+        total = nn.functional.linear(values, weight, bias)
+        return floor_straight_through(total / factor)
+
+
+class WaveNet(nn.Module):
+    """Trunk, heads and the residual's learned shape."""
+
+    def __init__(self, spec: WaveSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.layers = nn.ModuleDict()
+        for name, (outputs, inputs) in spec.layers().items():
+            gain = 1.4 if name.endswith("hidden") or name.startswith("trunk") else 0.1
+            self.layers[name.replace(".", "_")] = IntegerLinear(inputs, outputs, gain)
+        with torch.no_grad():
+            for c in range(CHANNELS):
+                self.layer(f"head.{c}.scale").bias.fill_(16.0)
+        self.shape = ResidualShape(spec.scale_count)
+
+    def layer(self, name: str) -> IntegerLinear:
+        """The layer of that name in `WaveSpec.layers`."""
+        module = self.layers[name.replace(".", "_")]
+        assert isinstance(module, IntegerLinear)
+        return module
+
+    def quantise(self, on: bool = True) -> None:
+        """Round as the integer model does from now on, or stop doing so."""
+        for module in self.layers.values():
+            assert isinstance(module, IntegerLinear)
+            module.quantised = on
+
+    @property
+    def quantised(self) -> bool:
+        """Whether the forward pass rounds."""
+        return self.layer("trunk.0").quantised
+
+    def forward(self, batch: PixelBatch) -> Prediction:
+        """Means and scales of the three channels of every pixel in the batch."""
+        unit = torch.exp2(batch.exponent)
+        trunk = batch.inputs
+        for i in range(len(self.spec.trunk)):
+            trunk = self.layer(f"trunk.{i}")(trunk).clamp(0, ACTIVATION_LIMIT)
+        direct = batch.inputs[:, : self.spec.direct]
+        earlier: list[Tensor] = []
+        means, scales = [], []
+        for c in range(CHANNELS):
+            hidden = self.layer(f"head.{c}.hidden")(torch.cat([trunk, *earlier], 1)).clamp(0, ACTIVATION_LIMIT)
+            offset = self.layer(f"head.{c}.mean")(torch.cat([hidden, direct, *earlier], 1))
+            offset = offset.clamp(-OFFSET_LIMIT, OFFSET_LIMIT)
+            base, pixel = batch.bases[:, c : c + 1], batch.pixels[:, c : c + 1]
+            shift = offset * unit / 4
+            if self.quantised:
+                shift = floor_straight_through(shift + 0.5)
+            mean = (base + shift).clamp(MEAN_LOW, MEAN_HIGH)
+            scale = self.layer(f"head.{c}.scale")(hidden) + SCALE_STEPS_PER_OCTAVE * batch.exponent
+            means.append(mean)
+            scales.append(scale.clamp(0, self.spec.scale_count - 1))
+            earlier += self._earlier(pixel, mean, base, unit)
+        return Prediction(torch.cat(means, 1), torch.cat(scales, 1))
+
+    def _earlier(self, pixel: Tensor, mean: Tensor, base: Tensor, unit: Tensor) -> list[Tensor]:
+        error, value = 16 * pixel - mean, 16 * pixel - base
+        # The gradient of the error input into the earlier mean is cut: each channel minimises its own bits.
+        error = error.detach()
+        return [self._scaled(error, unit), self._log(error.abs()), self._scaled(value, unit)]
+
+    def _scaled(self, value: Tensor, unit: Tensor) -> Tensor:
+        scaled = value / (2 * unit)
+        if self.quantised:
+            scaled = torch.floor(scaled + 0.5)
+        return scaled.clamp(-127, 127)
+
+    def _log(self, magnitude: Tensor) -> Tensor:
+        mantissa, exponent = torch.frexp(magnitude + 8)
+        # log2_eighths: linear between powers of two; frexp's mantissa lies in [0.5, 1).
+        value = 8.0 * (exponent - 1) + 16.0 * mantissa - 8.0 - 24.0
+        return torch.floor(value) if self.quantised else value
