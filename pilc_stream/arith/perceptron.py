@@ -54,11 +54,11 @@ def mean_fraction(mean: Any) -> Any:
     return (mean + FRACTIONS // 2) & (FRACTIONS - 1)
 
 
-def residual_symbol(pixel: Any, mean: Any) -> Any:
+def residual_symbol(pixel: Any, centre: Any) -> Any:
     """The coded symbol, in ``[0, 256)``: ``pixel - centre`` modulo 256, with 128 for a residual of 0."""
-    return (pixel - mean_centre(mean) + 128) & 255
+    return (pixel - centre + 128) & 255
 
 
-def symbol_pixel(symbol: Any, mean: Any) -> Any:
+def symbol_pixel(symbol: Any, centre: Any) -> Any:
     """The inverse of `residual_symbol`."""
-    return (symbol + mean_centre(mean) - 128) & 255
+    return (symbol + centre - 128) & 255

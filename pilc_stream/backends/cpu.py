@@ -1,10 +1,185 @@
-"""Placeholder while the vector kernels are being built: the reference under the name of the CPU backend."""
+"""The CPU backend: vector kernels compiled for this machine, driven by Numba, over threads if asked for."""
 
-from pilc_stream.backends.reference import ReferenceEngine
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilc_stream.arith.context import CHANNELS, ROWS_ABOVE
+from pilc_stream.backends.base import Tile, TileJob, check_end, pack_stream, split_stream
+from pilc_stream.backends.kernels import SLOTS, KernelEmitter, ScratchRows, pack_parameters
+from pilc_stream.backends.vector import CompiledModule, host_width
+from pilc_stream.backends.wavefront import SUB_PLANES, decode_gang, encode_lanes, model_gang
+from pilc_stream.errors import FormatError
+from pilc_stream.models.model import WaveModel
+from pilc_stream.models.spec import WaveSpec
+
+GANG_ELEMENTS = 512
+"""Rows times tiles of a gang: enough to fill vectors at every step, little enough for its ring to stay in cache."""
+
+KERNEL_NAMES = ("context", *(f"head{c}" for c in range(CHANNELS)), "update")
+CODING_ORDER = np.array([1, 0, 2], np.int64)
+"""Which channel of an RGB pixel is coded first, second, third."""
 
 
-class CpuEngine(ReferenceEngine):
-    """See the module."""
+class GangShape(NamedTuple):
+    """What tiles of one gang have in common."""
 
-    def __init__(self, threads: int) -> None:
+    height: int
+    width: int
+    channels: int
+    lanes_log2: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """A model, compiled and laid out for this machine."""
+
+    module: CompiledModule
+    kernels: NDArray[np.int64]
+    parameters: NDArray[np.int32]
+    row_of: NDArray[np.uint16]
+    cdf: NDArray[np.uint16]
+    coarse: NDArray[np.uint16]
+    rows: ScratchRows
+    width: int
+
+
+class CpuEngine:
+    """Codes gangs of tiles; results do not depend on the number of threads or on the machine."""
+
+    name = "cpu"
+
+    def __init__(self, threads: int = 1, width: int | None = None) -> None:
+        """`width`: lanes per vector (16, 8 or 4); by default what this machine has."""
         self.threads = threads
+        self.width = width or host_width()
+        self._programs: dict[str, Program] = {}
+        self._modules: dict[WaveSpec, CompiledModule] = {}
+
+    def encode_tiles(self, model: WaveModel, tiles: Sequence[Tile], lanes_log2: Sequence[int]) -> list[bytes]:
+        """One stream per tile."""
+        program = self._program(model)
+        out: list[bytes] = [b""] * len(tiles)
+        shapes = [GangShape(*tile.shape, log2) for tile, log2 in zip(tiles, lanes_log2, strict=True)]
+
+        def code(shape: GangShape, members: Sequence[int]) -> None:
+            for index, stream in zip(members, _encode_gang(program, shape, [tiles[i] for i in members]), strict=True):
+                out[index] = stream
+
+        self._for_each_gang(shapes, code)
+        return out
+
+    def decode_tiles(self, model: WaveModel, jobs: Sequence[TileJob]) -> list[Tile]:
+        """The tiles again."""
+        program = self._program(model)
+        out: list[Tile] = [np.empty(0, np.uint8)] * len(jobs)
+        shapes = [GangShape(job.height, job.width, job.channels, job.lanes_log2) for job in jobs]
+
+        def code(shape: GangShape, members: Sequence[int]) -> None:
+            for index, tile in zip(members, _decode_gang(program, shape, [jobs[i] for i in members]), strict=True):
+                out[index] = tile
+
+        self._for_each_gang(shapes, code)
+        return out
+
+    def _for_each_gang(self, shapes: Sequence[GangShape], code: Callable[[GangShape, Sequence[int]], None]) -> None:
+        """Group equal shapes into gangs and code each; several at once where there are threads."""
+        by_shape: dict[GangShape, list[int]] = {}
+        for index, shape in enumerate(shapes):
+            by_shape.setdefault(shape, []).append(index)
+        gangs = []
+        for shape, members in by_shape.items():
+            size = max(1, GANG_ELEMENTS // shape.height)
+            gangs += [(shape, members[first : first + size]) for first in range(0, len(members), size)]
+        if self.threads == 1 or len(gangs) < 2:
+            for gang in gangs:
+                code(*gang)
+            return
+        # Large gangs first, so that no thread begins a long one when the others are done.
+        gangs.sort(key=lambda gang: -gang[0].height * gang[0].width * len(gang[1]))
+        with ThreadPoolExecutor(min(self.threads, len(gangs))) as pool:
+            for done in [pool.submit(code, *gang) for gang in gangs]:
+                done.result()
+
+    def _program(self, model: WaveModel) -> Program:
+        if model.sha256 not in self._programs:
+            packed = pack_parameters(model)
+            if model.spec not in self._modules:
+                emitter = KernelEmitter(model.spec, packed.offsets, self.width)
+                self._modules[model.spec] = CompiledModule(emitter.module)
+            module = self._modules[model.spec]
+            self._programs[model.sha256] = Program(
+                module=module,
+                kernels=np.array([module.address(name) for name in KERNEL_NAMES], np.int64),
+                parameters=packed.values,
+                row_of=np.ascontiguousarray(model.row_of).reshape(-1),
+                cdf=np.ascontiguousarray(model.cdf),
+                coarse=np.ascontiguousarray(model.cdf[:, ::16]),
+                rows=ScratchRows(model.spec),
+                width=self.width,
+            )
+        return self._programs[model.sha256]
+
+
+def _workspace(program: Program, shape: GangShape, gang: int) -> tuple[tuple[NDArray[Any], ...], NDArray[np.int32]]:
+    """The ring (pixels, sub-errors, base errors) and scratch for a gang."""
+    # A vector may reach behind the last element, at most by its width.
+    stride = (shape.height + ROWS_ABOVE) * gang + program.width
+    ring = (
+        np.empty((SLOTS, CHANNELS, stride), np.uint8),
+        np.empty((SLOTS, SUB_PLANES, stride), np.uint8),
+        np.empty((SLOTS, CHANNELS, stride), np.int16),
+    )
+    widest = min(shape.height, (shape.width + 1) // 2) * gang
+    blocks = -(-widest // program.width)
+    return ring, np.zeros(blocks * program.rows.count * program.width, np.int32)
+
+
+def _encode_gang(program: Program, shape: GangShape, tiles: Sequence[Tile]) -> list[bytes]:
+    symbols = shape.height * shape.width * shape.channels
+    starts = np.empty((len(tiles), symbols), np.uint16)
+    frequencies = np.empty_like(starts)
+    ring, scratch = _workspace(program, shape, len(tiles))
+    rows = program.rows
+    model_gang(
+        program.kernels, program.parameters, program.row_of, program.cdf, ring, scratch, rows.count, rows.means,
+        rows.table_indices, program.width, CODING_ORDER, np.stack(tiles), starts, frequencies
+    )  # fmt: skip
+    states = np.empty(1 << shape.lanes_log2, np.uint32)
+    words = np.empty(symbols, np.uint16)
+    out = []
+    for g in range(len(tiles)):
+        begin = encode_lanes(starts[g], frequencies[g], *shape[:3], states, words)
+        out.append(pack_stream(states, words[begin:]))
+    return out
+
+
+def _decode_gang(program: Program, shape: GangShape, jobs: Sequence[TileJob]) -> list[Tile]:
+    streams = [split_stream(job) for job in jobs]
+    states = np.stack([states for states, _ in streams])
+    lengths = np.array([len(words) for _, words in streams], np.int64)
+    word_end = np.cumsum(lengths)
+    word_at = word_end - lengths
+    words = np.concatenate([words for _, words in streams])
+    out = np.empty((len(jobs), *shape[:3]), np.uint8)
+    ring, scratch = _workspace(program, shape, len(jobs))
+    rows = program.rows
+    order = CODING_ORDER if shape.channels == CHANNELS else np.zeros(1, np.int64)
+    complete = decode_gang(
+        program.kernels, program.parameters, program.row_of, program.cdf, program.coarse, ring, scratch, rows.count,
+        rows.means, rows.table_indices, program.width, states, words, word_at, word_end, order, out
+    )  # fmt: skip
+    if not complete:
+        raise FormatError("tile: the words end before the pixels do; the stream is damaged")
+    for g in range(len(jobs)):
+        used = int(lengths[g] - (word_end[g] - word_at[g]))
+        check_end(states[g], used, int(lengths[g]))
+    return list(out)
+
+

@@ -21,6 +21,7 @@ from pilc_stream.arith.context import (
 )
 from pilc_stream.arith.perceptron import (
     hidden_activation,
+    mean_centre,
     mean_fraction,
     predicted_mean,
     residual_symbol,
@@ -98,7 +99,7 @@ def _encode_tile(model: WaveModel, tile: Tile, lanes: int) -> bytes:
 
     def pixel(c: int, mean: Ints, row: Ints) -> Ints:
         value = planes[c].reshape(-1)
-        symbol = residual_symbol(value, mean)
+        symbol = residual_symbol(value, mean_centre(mean))
         starts[c] = cdf[row, symbol]
         frequencies[c] = cdf[row, symbol + 1] - starts[c]
         return value
@@ -172,7 +173,7 @@ def _decode_tile(model: WaveModel, job: TileJob) -> Tile:
                     used += 1
                 states[lane] = state
                 symbols[k] = symbol
-            return symbol_pixel(symbols, mean)
+            return symbol_pixel(symbols, mean_centre(mean))
 
         def pixel_of(c: int, mean: Ints, row: Ints, ys: Ints = ys, xs: Ints = xs) -> Ints:
             value = decode(c, mean, row)  # noqa: B023

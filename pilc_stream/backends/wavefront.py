@@ -1,0 +1,276 @@
+"""The CPU backend's walk over a gang of tiles: kernels, symbols and padding, step by step (Numba).
+
+See `kernels` for the gang's skewed ring. Everything here is about one step of the wavefront: which rows it has, where
+the padding lies, and the rANS lanes; the arithmetic of pixels is in the vector kernels, that of states in `arith.rans`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+from pilc_stream.arith import rans as rans_source
+from pilc_stream.arith.context import BEFORE_FIRST, CHANNELS, ROWS_ABOVE
+from pilc_stream.arith.perceptron import mean_centre as mean_centre_source
+from pilc_stream.arith.perceptron import residual_symbol as residual_symbol_source
+from pilc_stream.arith.perceptron import symbol_pixel as symbol_pixel_source
+from pilc_stream.arith.predictor import SUB_PREDICTORS
+from pilc_stream.backends.kernels import ARGUMENTS, SLOTS
+
+_compiled = njit(cache=True)
+encode_symbol = _compiled(rans_source.encode_symbol)
+must_emit = _compiled(rans_source.must_emit)
+decode_advance = _compiled(rans_source.decode_advance)
+mean_centre = _compiled(mean_centre_source)
+residual_symbol = _compiled(residual_symbol_source)
+symbol_pixel = _compiled(symbol_pixel_source)
+
+STATE_LOW = rans_source.STATE_LOW
+WORD_BITS = rans_source.WORD_BITS
+SLOT_MASK = rans_source.SLOT_MASK
+SUB_PLANES = CHANNELS * SUB_PREDICTORS
+FINE = 16
+"""A CDF row is searched in two looks of 16 entries: every 16th, then the 16 from there."""
+
+
+@intrinsic
+def call_kernel(
+    context: Any, address: Any, pixels: Any, subs: Any, bases: Any, stride: Any, gang: Any, step: Any, first: Any,
+    count: Any, scratch: Any, parameters: Any
+) -> Any:  # fmt: skip
+    """Call a compiled kernel by its address; arrays are given as addresses."""
+
+    def generate(_: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
+        kind = ir.FunctionType(ir.VoidType(), ARGUMENTS)
+        pointer = ir.PointerType()
+        arguments = [
+            builder.inttoptr(value, pointer) if argument == pointer else value
+            for value, argument in zip(values[1:], ARGUMENTS, strict=True)
+        ]
+        callee = builder.inttoptr(values[0], kind.as_pointer())
+        builder.call(callee, arguments)
+        return context_dummy()
+
+    def context_dummy() -> ir.Value:
+        return ir.Constant(ir.IntType(8).as_pointer(), None)
+
+    return types.void(*[types.int64] * 11), generate
+
+
+@intrinsic
+def count_at_most(context: Any, address: Any, value: Any) -> Any:
+    """How many of the 16 uint16 at `address` are at most `value`: for a sorted row, a search without branches."""
+
+    def generate(_: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
+        word, row = ir.IntType(16), ir.VectorType(ir.IntType(16), FINE)
+        entries = builder.load(builder.inttoptr(values[0], ir.PointerType()), typ=row, align=2)
+        needle = builder.trunc(values[1], word)
+        single = builder.insert_element(ir.Constant(row, ir.Undefined), needle, ir.IntType(32)(0))
+        order = ir.Constant(ir.VectorType(ir.IntType(32), FINE), [0] * FINE)
+        needles = builder.shuffle_vector(single, ir.Constant(row, ir.Undefined), order)
+        bits = builder.bitcast(builder.icmp_unsigned("<=", entries, needles), word)
+        return builder.zext(builder.ctpop(bits), ir.IntType(64))
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@njit(inline="always", cache=True)
+def step_rows(step: int, height: int, width: int) -> tuple[int, int]:
+    """First row and number of rows of a step."""
+    first = max(0, (step - width + 2) // 2)
+    return first, max(0, min(height - 1, step // 2) + 1 - first)
+
+
+@njit(cache=True)
+def pad_pixels(pixels: Any, gang: int, step: int, height: int, width: int) -> None:
+    """The padding rule of `arith.context` for the cells around the step's pixels, once these are known."""
+    slot, before = step % SLOTS, (step - 1) % SLOTS
+    # Right of a row: its last pixel, carried from step to step.
+    for beyond in range(3):
+        if (step - width - beyond) % 2 == 0:
+            y = (step - width - beyond) // 2
+            if 0 <= y < height:
+                at = (y + ROWS_ABOVE) * gang
+                for c in range(CHANNELS):
+                    pixels[slot, c, at : at + gang] = pixels[before, c, at : at + gang]
+    # Left of a row: the first pixel of the row above, decoded at this step (two cells) or the last (one cell).
+    y = step // 2
+    if y + 1 < height:
+        above, below = (y + ROWS_ABOVE) * gang, (y + 1 + ROWS_ABOVE) * gang
+        for c in range(CHANNELS):
+            if step % 2 == 0:
+                first = pixels[slot, c, above : above + gang]
+                pixels[slot, c, below : below + gang] = first
+                pixels[before, c, below : below + gang] = first
+            else:
+                pixels[slot, c, below : below + gang] = pixels[before, c, above : above + gang]
+    # Above the first row: row 0, two pixels later per row, which is the same step.
+    if step < width + 3:
+        row0 = ROWS_ABOVE * gang
+        for c in range(CHANNELS):
+            for row in range(ROWS_ABOVE):
+                pixels[slot, c, row * gang : (row + 1) * gang] = pixels[slot, c, row0 : row0 + gang]
+
+
+@njit(cache=True)
+def clear_errors_right(sub_errors: Any, base_errors: Any, gang: int, step: int, height: int, width: int) -> None:
+    """No error is recorded right of a row; the ring still holds one from `SLOTS` steps ago there."""
+    y = (step - width) // 2
+    if (step - width) % 2 == 0 and 0 <= y < height:
+        at = (y + ROWS_ABOVE) * gang
+        sub_errors[step % SLOTS, :, at : at + gang] = 0
+        base_errors[step % SLOTS, :, at : at + gang] = 0
+
+
+@njit(cache=True)
+def reset_ring(pixels: Any, sub_errors: Any, base_errors: Any) -> None:
+    """The ring before the first step."""
+    pixels[:] = BEFORE_FIRST
+    sub_errors[:] = 0
+    base_errors[:] = 0
+
+
+@njit(nogil=True, cache=True)
+def decode_gang(
+    kernels: Any, parameters: Any, row_of: Any, cdf: Any, coarse: Any, ring: Any, scratch: Any, rows: int, means: int,
+    indices: int, vector: int, states: Any, words: Any, word_at: Any, word_end: Any, order: Any, out: Any
+) -> bool:  # fmt: skip
+    """Decode a gang into `out` uint8 `(gang, h, w, channels)`; False where words ran out.
+
+    `states` uint32 `(gang, lanes)`, `words` uint16 with the gang's streams from `word_at` to `word_end`, which
+    `word_at` has moved to when all words were used. `cdf` uint16 `(rows, 256)`, `coarse` its every 16th column.
+    """
+    pixels, sub_errors, base_errors = ring
+    gang, height, width, channels = out.shape
+    lane_mask = states.shape[1] - 1
+    stride = pixels.shape[2]
+    reset_ring(pixels, sub_errors, base_errors)
+    for step in range(width + 2 * height - 2):
+        slot = step % SLOTS
+        y0, count = step_rows(step, height, width)
+        first = (y0 + ROWS_ABOVE) * gang
+        if count:
+            call_kernel(
+                kernels[0], pixels.ctypes.data, sub_errors.ctypes.data, base_errors.ctypes.data, stride, gang, step,
+                first, count * gang, scratch.ctypes.data, parameters.ctypes.data
+            )  # fmt: skip
+        for c in range(channels if count else 0):
+            call_kernel(
+                kernels[1 + c], pixels.ctypes.data, sub_errors.ctypes.data, base_errors.ctypes.data, stride, gang, step,
+                first, count * gang, scratch.ctypes.data, parameters.ctypes.data
+            )  # fmt: skip
+            for k in range(count):
+                lane = k & lane_mask
+                for g in range(gang):
+                    element = k * gang + g
+                    at = element // vector * (rows * vector) + element % vector
+                    mean = np.int64(scratch[at + (means + c) * vector])
+                    row = np.int64(row_of[scratch[at + (indices + c) * vector]])
+                    state = np.int64(states[g, lane])
+                    # Two looks of 16 entries find the symbol whose interval holds the slot.
+                    slot_value = state & SLOT_MASK
+                    group = count_at_most(coarse.ctypes.data + row * 2 * FINE, slot_value) - 1
+                    within = count_at_most(cdf.ctypes.data + (row * 256 + group * FINE) * 2, slot_value) - 1
+                    symbol = group * FINE + within
+                    start = np.int64(cdf[row, symbol])
+                    end = np.int64(cdf[row, symbol + 1]) if symbol < 255 else np.int64(SLOT_MASK + 1)
+                    state = decode_advance(state, start, end - start)
+                    if state < STATE_LOW:
+                        if word_at[g] == word_end[g]:
+                            return False
+                        state = state << WORD_BITS | np.int64(words[word_at[g]])
+                        word_at[g] += 1
+                    states[g, lane] = state
+                    value = symbol_pixel(symbol, mean_centre(mean))
+                    out[g, y0 + k, step - 2 * (y0 + k), order[c]] = value
+                    pixels[slot, c, first + element] = value
+                    if channels == 1:
+                        pixels[slot, 1, first + element] = value
+                        pixels[slot, 2, first + element] = value
+        pad_pixels(pixels, gang, step, height, width)
+        if count:
+            call_kernel(
+                kernels[4], pixels.ctypes.data, sub_errors.ctypes.data, base_errors.ctypes.data, stride, gang, step,
+                first, count * gang, scratch.ctypes.data, parameters.ctypes.data
+            )  # fmt: skip
+        clear_errors_right(sub_errors, base_errors, gang, step, height, width)
+    return True
+
+
+@njit(nogil=True, cache=True)
+def model_gang(
+    kernels: Any, parameters: Any, row_of: Any, cdf: Any, ring: Any, scratch: Any, rows: int, means: int, indices: int,
+    vector: int, order: Any, tiles: Any, starts: Any, frequencies: Any
+) -> None:  # fmt: skip
+    """The intervals of all symbols of a gang in coding order: `starts`, `frequencies` uint16 `(gang, h w channels)`.
+
+    A frequency of 65536 cannot occur: every symbol has at least 1 of 65536.
+    """
+    pixels, sub_errors, base_errors = ring
+    gang, height, width, channels = tiles.shape
+    stride = pixels.shape[2]
+    reset_ring(pixels, sub_errors, base_errors)
+    done = 0
+    for step in range(width + 2 * height - 2):
+        slot = step % SLOTS
+        y0, count = step_rows(step, height, width)
+        first = (y0 + ROWS_ABOVE) * gang
+        for c in range(CHANNELS):
+            source = order[c] if channels == CHANNELS else 0
+            for k in range(count):
+                y = y0 + k
+                for g in range(gang):
+                    pixels[slot, c, first + k * gang + g] = tiles[g, y, step - 2 * y, source]
+        pad_pixels(pixels, gang, step, height, width)
+        if count:
+            for kernel in range(1 + channels):
+                call_kernel(
+                    kernels[kernel], pixels.ctypes.data, sub_errors.ctypes.data, base_errors.ctypes.data, stride, gang,
+                    step, first, count * gang, scratch.ctypes.data, parameters.ctypes.data
+                )  # fmt: skip
+            call_kernel(
+                kernels[4], pixels.ctypes.data, sub_errors.ctypes.data, base_errors.ctypes.data, stride, gang, step,
+                first, count * gang, scratch.ctypes.data, parameters.ctypes.data
+            )  # fmt: skip
+        clear_errors_right(sub_errors, base_errors, gang, step, height, width)
+        for c in range(channels):
+            for k in range(count):
+                for g in range(gang):
+                    element = k * gang + g
+                    at = element // vector * (rows * vector) + element % vector
+                    mean = np.int64(scratch[at + (means + c) * vector])
+                    row = np.int64(row_of[scratch[at + (indices + c) * vector]])
+                    symbol = residual_symbol(np.int64(pixels[slot, c, first + element]), mean_centre(mean))
+                    start = np.int64(cdf[row, symbol])
+                    end = np.int64(cdf[row, symbol + 1]) if symbol < 255 else np.int64(SLOT_MASK + 1)
+                    starts[g, done + k] = start
+                    frequencies[g, done + k] = end - start
+            done += count
+
+
+@njit(nogil=True, cache=True)
+def encode_lanes(
+    starts: Any, frequencies: Any, height: int, width: int, channels: int, states: Any, words: Any
+) -> int:
+    """Code one tile's intervals, last symbol first; words fill `words` from its end; returns where they begin."""
+    lane_mask = len(states) - 1
+    states[:] = STATE_LOW
+    at, position = len(words), len(starts)
+    for step in range(width + 2 * height - 3, -1, -1):
+        _, count = step_rows(step, height, width)
+        for _ in range(channels):
+            for k in range(count - 1, -1, -1):
+                position -= 1
+                lane = k & lane_mask
+                state, frequency = np.uint64(states[lane]), np.uint64(frequencies[position])
+                if must_emit(state, frequency):
+                    at -= 1
+                    words[at] = state & np.uint64(SLOT_MASK)
+                    state = state >> np.uint64(WORD_BITS)
+                states[lane] = encode_symbol(state, np.uint64(starts[position]), frequency)
+    return at
+
