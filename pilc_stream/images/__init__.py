@@ -2,7 +2,7 @@
 
 from pilc_stream.images.decode import DEFAULT_MAX_PIXELS, decode_image, probe_image
 from pilc_stream.images.encode import encode_png
-from pilc_stream.images.pixels import MODE_CHANNELS, ImageHeader, NotRepresentable, Pixels
+from pilc_stream.images.pixels import MODE_CHANNELS, ImageHeader, NotRepresentable, Pixels, pixel_sha256
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -12,5 +12,6 @@ __all__ = [
     "Pixels",
     "decode_image",
     "encode_png",
+    "pixel_sha256",
     "probe_image",
 ]

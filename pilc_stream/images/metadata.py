@@ -77,7 +77,7 @@ def iterate_png_chunks(data: bytes) -> Iterator[Chunk]:
             break
         yield Chunk(name, b"" if name in (b"IDAT", b"fdAT") else data[position + 8 : position + 8 + length])
         position += 12 + length
-    raise FormatError(f"the PNG ends at byte {len(data)} without an IEND chunk")
+    raise FormatError(f"truncated at byte {len(data)}: there is no IEND chunk")
 
 
 def kept(name: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,3 +59,9 @@ class NotRepresentable(ImageError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.reason, self.header)
+
+
+def pixel_sha256(array: npt.NDArray[np.uint8 | np.uint16]) -> bytes:
+    """SHA-256 (32 bytes) of the samples in C order, 16-bit ones little-endian: what `pixel_sha256` columns hold."""
+    little_endian = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
+    return hashlib.sha256(little_endian.reshape(-1).view(np.uint8).data).digest()

@@ -54,7 +54,7 @@ def test_a_gif_with_the_grey_scale_as_palette_is_grey() -> None:
 
 def test_a_png_without_its_end_is_broken_although_pillow_has_all_pixels() -> None:
     data = _file(Image.fromarray(_array(4, 4)))[:-12]
-    with pytest.raises(ImageError, match="without an IEND chunk"):
+    with pytest.raises(ImageError, match="there is no IEND chunk"):
         decode_image(data)
 
 

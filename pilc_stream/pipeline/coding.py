@@ -1,0 +1,194 @@
+"""From a batch of loaded images to records: code, keep the smaller, prove it, and lose nothing when something fails.
+
+Every image leaves as a record. What a codec does not take, does not make smaller, fails on, or does not give back
+exactly stays the source file's own bytes; only the way it is counted differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from pilc_stream.codecs import Codec, Decoder
+from pilc_stream.errors import DeviceError, ModelError
+from pilc_stream.images import Pixels
+from pilc_stream.pipeline.loading import LoadedImage
+from pilc_stream.pipeline.statistics import ShardStatistics
+from pilc_stream.records.record import SOURCE_CODEC, Record, RecordError
+
+Verify = Literal["all", "sample", "none"]
+
+SAMPLE_ONE_IN = 16
+"""With verify "sample", about one payload in this many is decoded again; the key decides which."""
+
+MAX_FAILURES_IN_A_ROW = 8
+"""So many images that fail one after the other are no accident of theirs: the codec or its device is broken."""
+
+NOT_SMALLER = "not smaller than the source"
+NO_DIGEST = bytes(32)
+
+_DEEDS = {"encode": "encode the pixels", "verify": "give the pixels back"}
+
+_Input = TypeVar("_Input")
+_Output = TypeVar("_Output")
+
+
+class Coder:
+    """Makes records with one codec and counts what happened. For one shard and one thread."""
+
+    def __init__(self, codec: Codec, decoder: Decoder, verify: Verify) -> None:
+        self._codec = codec
+        self._decoder = decoder
+        self._verify = verify
+        self._failures_in_a_row: Counter[str] = Counter()
+        self.statistics = ShardStatistics()
+        self.errors: list[RecordError] = []
+
+    def code(self, batch: Sequence[LoadedImage]) -> list[Record]:
+        """One record per image, in order.
+
+        Raises DeviceError or ModelError, which no other image would survive either, and DeviceError where the codec
+        fails on image after image.
+        """
+        payloads: list[bytes | None] = [None] * len(batch)
+        with self.statistics.times.measure("code"):
+            self._encode(batch, payloads)
+        for index, image in enumerate(batch):
+            payload = payloads[index]
+            if payload is not None and len(payload) > len(image.data):
+                self.statistics.fallback[NOT_SMALLER] += 1
+                payloads[index] = None
+        with self.statistics.times.measure("verify"):
+            self._check(batch, payloads)
+        return [self._record(image, payload) for image, payload in zip(batch, payloads, strict=True)]
+
+    def _encode(self, batch: Sequence[LoadedImage], payloads: list[bytes | None]) -> None:
+        """Fill in the payload of every image that was decoded, that the codec takes, and that it does not fail on."""
+
+        def encode(pixels: Sequence[Pixels]) -> list[bytes]:
+            return self._codec.encode([each.array for each in pixels], [each.extras or None for each in pixels])
+
+        taken: list[tuple[int, Pixels]] = []
+        for index, image in enumerate(batch):
+            if image.pixels is None:
+                continue
+            reason = self._codec.refuses(image.pixels.array)
+            if reason is None:
+                taken.append((index, image.pixels))
+            else:
+                self.statistics.fallback[f"{self._codec.name}: {reason}"] += 1
+        outcomes = _each([pixels for _, pixels in taken], encode)
+        for (index, _), outcome in zip(taken, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                self._failed(batch[index].key, "encode", _describe(outcome))
+            else:
+                self._failures_in_a_row["encode"] = 0
+                payloads[index] = outcome
+
+    def _check(self, batch: Sequence[LoadedImage], payloads: list[bytes | None]) -> None:
+        """Decode payloads again; one that gives other pixels or metadata is taken back and listed."""
+
+        def decode(stored: Sequence[bytes]) -> list[Pixels]:
+            arrays = self._decoder.decode(stored)
+            return [Pixels(array, "", self._decoder.extras(one)) for array, one in zip(arrays, stored, strict=True)]
+
+        checked = [
+            (index, payload, image.pixels)
+            for index, (payload, image) in enumerate(zip(payloads, batch, strict=True))
+            if payload is not None and image.pixels is not None and self._is_checked(image.key)
+        ]
+        outcomes = _each([payload for _, payload, _ in checked], decode)
+        for (index, _, wanted), outcome in zip(checked, outcomes, strict=True):
+            fault = _describe(outcome) if isinstance(outcome, Exception) else _difference(wanted, outcome)
+            if fault is None:
+                self._failures_in_a_row["verify"] = 0
+                self.statistics.verified += 1
+            else:
+                payloads[index] = None
+                self._failed(batch[index].key, "verify", fault)
+
+    def _is_checked(self, key: str) -> bool:
+        if self._verify == "sample":
+            digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+            return int.from_bytes(digest[:8], "big") % SAMPLE_ONE_IN == 0
+        return self._verify == "all"
+
+    def _failed(self, key: str, stage: str, fault: str) -> None:
+        """List an image that the codec failed on; give up where it failed on too many in a row."""
+        self._failures_in_a_row[stage] += 1
+        in_a_row = self._failures_in_a_row[stage]
+        reason = f"the codec {self._codec.name!r} failed to {_DEEDS[stage]}: {fault}"
+        if in_a_row >= MAX_FAILURES_IN_A_ROW:
+            raise DeviceError(
+                f"{key}: {reason}; this is image {in_a_row} in a row, so the codec or its device is broken and the "
+                "shard is given up: try another device, or report this"
+            )
+        self._list(key, stage, reason)
+
+    def _list(self, key: str, stage: str, reason: str) -> None:
+        self.statistics.failed[stage] += 1
+        self.errors.append(RecordError(key, stage, reason))
+
+    def _record(self, image: LoadedImage, payload: bytes | None) -> Record:
+        if image.error:
+            self._list(image.key, "decode", image.error)
+        elif image.refusal:
+            self.statistics.fallback[image.refusal] += 1
+        header, pixels, statistics = image.header, image.pixels, self.statistics
+        codec = SOURCE_CODEC if payload is None else self._codec.name
+        statistics.codecs[codec] += 1
+        if payload is not None and pixels is not None:
+            statistics.coded_source_bytes += len(image.data)
+            statistics.coded_payload_bytes += len(payload)
+            statistics.coded_sub_pixels += pixels.array.size
+        return Record(
+            key=image.key,
+            payload=image.data if payload is None else payload,
+            codec=codec,
+            model="" if payload is None else self._codec.model_sha256,
+            width=header.width if header else 0,
+            height=header.height if header else 0,
+            channels=header.channels if header else 0,
+            bit_depth=header.bit_depth if header else 0,
+            mode=header.mode if header else "",
+            raw_bytes=pixels.array.nbytes if pixels else 0,
+            source_bytes=len(image.data),
+            pixel_sha256=image.pixel_sha256 or NO_DIGEST,
+            source_sha256=image.source_sha256,
+        )
+
+
+def _each(inputs: Sequence[_Input], work: Callable[[Sequence[_Input]], list[_Output]]) -> list[_Output | Exception]:
+    """Do `work` on all inputs at once or, where that fails, on each alone; the exception where it fails on one.
+
+    DeviceError and ModelError pass through: they say that nothing will work, not that one input is odd.
+    """
+    if not inputs:
+        return []
+    try:
+        return list(work(inputs))
+    except (DeviceError, ModelError):
+        raise
+    except Exception as error:
+        if len(inputs) == 1:
+            return [error]
+    return [outcome for one in inputs for outcome in _each([one], work)]
+
+
+def _difference(wanted: Pixels, found: Pixels) -> str | None:
+    if found.array.shape != wanted.array.shape or found.array.dtype != wanted.array.dtype:
+        return f"{found.array.dtype} {found.array.shape} pixels instead of {wanted.array.dtype} {wanted.array.shape}"
+    if not np.array_equal(found.array, wanted.array):
+        return "other pixels"
+    return None if found.extras == wanted.extras else "other metadata"
+
+
+def _describe(error: Exception) -> str:
+    """What an unexpected exception says, with the line it came from: it is a bug that somebody will want to find."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({where.filename.rpartition('/')[2]}:{where.lineno})"

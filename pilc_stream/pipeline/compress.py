@@ -1,0 +1,162 @@
+"""One shard, from files to commit: read, decode, code, keep the smaller, prove, build, put, commit.
+
+Everything here can be repeated at any time by anybody: a shard that is committed is left alone, the bytes that are
+made depend on files and settings only, and nothing exists before the commit does. So a killed worker, a retried
+task and a rival driver are all harmless.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from pilc_stream.codecs import Codec, Decoder
+from pilc_stream.errors import UsageError
+from pilc_stream.images import DEFAULT_MAX_PIXELS
+from pilc_stream.pipeline.coding import Coder, Verify
+from pilc_stream.pipeline.loading import LoadLimits, load_batches
+from pilc_stream.pipeline.plan import ShardTask
+from pilc_stream.pipeline.statistics import ShardStatistics
+from pilc_stream.records.commit import commit_shard, put_model, put_shard, read_commit_or_none
+from pilc_stream.records.record import Record, RecordError, ShardEntry
+from pilc_stream.records.shard import build_shard
+from pilc_stream.storage import Store
+
+DEFAULT_BATCH_PIXELS = 1 << 22
+"""Pixels coded together unless told otherwise: 4 million, 12 MB as RGB."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompressSettings:
+    """How a shard is made. Only `max_pixels` can change what a shard holds; the others trade time for memory or trust.
+
+    `verify`: which payloads are decoded again and compared before they are written.
+    `batch_pixels`: pixels coded together; about two batches are in memory, four bytes a pixel and the codec's needs.
+    `max_pixels`: images above it count as undecodable.
+    `read_ahead_bytes`: source bytes fetched ahead of the decoder, by `read_threads` threads (they mostly wait).
+    `decode_threads`: threads that decode image files.
+    `device`, `threads`: of the decoder that verifies, where none is handed over.
+    """
+
+    verify: Verify = "all"
+    batch_pixels: int = DEFAULT_BATCH_PIXELS
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    read_ahead_bytes: int = 64 << 20
+    read_threads: int = 8
+    decode_threads: int = 2
+    device: str = "auto"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.verify not in ("all", "sample", "none"):
+            raise UsageError(f"verify: {self.verify!r} is unknown; choose 'all', 'sample' or 'none'")
+        for name in ("batch_pixels", "max_pixels", "read_ahead_bytes", "read_threads", "decode_threads", "threads"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name}: {getattr(self, name)} is not possible; it must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class ShardResult:
+    """A committed shard and, where this call made it, its statistics and the records that failed.
+
+    `statistics` is None where the shard was committed before and nothing was done.
+    """
+
+    entry: ShardEntry
+    statistics: ShardStatistics | None
+    errors: tuple[RecordError, ...]
+
+
+def compress_shard(
+    task: ShardTask,
+    codec: Codec,
+    store: Store,
+    settings: CompressSettings | None = None,
+    *,
+    decoder: Decoder | None = None,
+) -> ShardEntry:
+    """Compress and commit one shard; return its entry. `make_shard` says more about it."""
+    return make_shard(task, codec, store, settings, decoder=decoder).entry
+
+
+def make_shard(
+    task: ShardTask,
+    codec: Codec,
+    store: Store,
+    settings: CompressSettings | None = None,
+    *,
+    decoder: Decoder | None = None,
+) -> ShardResult:
+    """Compress and commit one shard into `store`; where it is committed already, return that.
+
+    Every item becomes one record, in order. Files that cannot be decoded, that the codec fails on or does not give
+    back exactly are kept as they came and listed; files that the codec does not take or not make smaller are kept
+    as they came and counted. No payload is ever larger than its file.
+    `decoder` verifies; without one it is made for the device of `settings`.
+    Raises StorageError where a file cannot be read or the shard cannot be written (nothing is committed then),
+    DeviceError or ModelError where the codec does not work at all.
+    """
+    settings = settings or CompressSettings()
+    committed = read_commit_or_none(store, task.index)
+    if committed is not None:
+        return ShardResult(committed.entry, None, ())
+    start = time.perf_counter()
+    coder = Coder(codec, decoder or _decoder_of(codec, settings), settings.verify)
+    times = coder.statistics.times
+    records = _code(task, coder, settings)
+    with times.measure("write"):
+        file, ranges = build_shard(records)
+        if codec.model_bytes:
+            put_model(store, codec.model_bytes)
+        path, sha256 = put_shard(store, task.index, file)
+    entry = ShardEntry(
+        index=task.index,
+        path=path,
+        sha256=sha256,
+        shard_bytes=len(file),
+        rows=len(records),
+        failed=coder.statistics.failed.total(),
+        fallback=coder.statistics.fallback.total(),
+        raw_bytes=sum(record.raw_bytes for record in records),
+        source_bytes=sum(record.source_bytes for record in records),
+        payload_bytes=sum(len(record.payload) for record in records),
+        sub_pixels=_sub_pixels(records),
+        seconds=time.perf_counter() - start,
+    )
+    with times.measure("write"):
+        entry = commit_shard(store, entry, ranges, coder.errors)
+    return ShardResult(entry, coder.statistics, tuple(coder.errors))
+
+
+def _code(task: ShardTask, coder: Coder, settings: CompressSettings) -> list[Record]:
+    limits = LoadLimits(
+        batch_pixels=settings.batch_pixels,
+        max_pixels=settings.max_pixels,
+        read_ahead_bytes=settings.read_ahead_bytes,
+        read_threads=settings.read_threads,
+        decode_threads=settings.decode_threads,
+    )
+    records: list[Record] = []
+    # Closed also when interrupted, so that the pools' threads end with the call.
+    with closing(load_batches(task.items, limits, coder.statistics.times)) as batches:
+        for batch in batches:
+            records += coder.code(batch)
+            # Pixels must be gone before the next batch is decoded, and a variable of a loop outlives its turn.
+            batch.clear()
+    return records
+
+
+def _sub_pixels(records: Sequence[Record]) -> int:
+    """Samples of the records whose pixels are known, whatever codec they have."""
+    return sum(record.width * record.height * record.channels for record in records if record.raw_bytes)
+
+
+def _decoder_of(codec: Codec, settings: CompressSettings) -> Decoder:
+    """A decoder that knows the codec's own model, be it shipped or fitted."""
+
+    def models(digest: bytes) -> bytes | None:
+        return codec.model_bytes if codec.model_sha256.startswith(digest.hex()) else None
+
+    return Decoder(device=settings.device, threads=settings.threads, models=models)

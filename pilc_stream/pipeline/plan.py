@@ -1,0 +1,120 @@
+"""From a sorted listing to shards: which images share a shard, and what makes one job the same as another.
+
+Both are pure functions of the listing and the settings. A restarted job cuts the same shards, so the commits that are
+there already name finished work; a job that would cut others is refused by its fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pilc_stream.errors import UsageError
+from pilc_stream.storage import SourceFile
+
+PLAN_VERSION = 1
+"""Version of the rules by which shards are cut and records are made; a job never mixes two."""
+
+DEFAULT_SHARD_BYTES = 128 << 20
+"""Source bytes of a shard unless told otherwise."""
+
+MAX_SHARD_IMAGES = 65_536
+"""Images of a shard at most: a million tiny ones fit into any byte limit, but not into a worker's memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTask:
+    """The work of one shard: its index from 0 and its files in key order. Picklable."""
+
+    index: int
+    items: tuple[SourceFile, ...]
+
+    @property
+    def source_bytes(self) -> int:
+        """Bytes of the files as they were listed."""
+        return sum(item.size for item in self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a fingerprint keeps of a listing: number of images, their bytes, and a digest (hex) of keys and sizes."""
+
+    images: int
+    source_bytes: int
+    sha256: str
+
+
+def plan_shards(
+    files: Iterable[SourceFile], shard_bytes: int = DEFAULT_SHARD_BYTES, max_images: int = MAX_SHARD_IMAGES
+) -> Iterator[ShardTask]:
+    """Cut a listing into shards of at most `shard_bytes` source bytes and `max_images` images, in its order.
+
+    A file larger than `shard_bytes` gets a shard of its own. One shard is held in memory at a time.
+    Raises UsageError for limits below 1 and for files that are not in strictly rising key order.
+    """
+    _check_limits(shard_bytes, max_images)
+    index, items, filled_bytes = 0, list[SourceFile](), 0
+    previous: str | None = None
+    for file in files:
+        if previous is not None and file.key <= previous:
+            raise UsageError(
+                f"plan: key {file.key!r} follows {previous!r}, but files must come sorted by key and without doubles, "
+                "as storage.expand yields them"
+            )
+        previous = file.key
+        if items and (filled_bytes + file.size > shard_bytes or len(items) == max_images):
+            yield ShardTask(index, tuple(items))
+            index, items, filled_bytes = index + 1, [], 0
+        items.append(file)
+        filled_bytes += file.size
+    if items:
+        yield ShardTask(index, tuple(items))
+
+
+def survey(files: Iterable[SourceFile]) -> Listing:
+    """Read a listing through once and keep what identifies it."""
+    digest, images, source_bytes = hashlib.sha256(), 0, 0
+    for file in files:
+        # Lengths first: no key can be mistaken for the end of another.
+        key = file.key.encode("utf-8", "surrogatepass")
+        digest.update(f"{len(key)} {file.size} ".encode() + key)
+        images += 1
+        source_bytes += file.size
+    return Listing(images, source_bytes, digest.hexdigest())
+
+
+def job_fingerprint(
+    listing: Listing,
+    *,
+    codec: str,
+    profile: str,
+    model_sha256: str,
+    max_pixels: int,
+    shard_bytes: int = DEFAULT_SHARD_BYTES,
+    max_images: int = MAX_SHARD_IMAGES,
+) -> dict[str, Any]:
+    """What must be equal for a job to go on where another stopped: everything that decides the bytes of a shard.
+
+    Devices, threads, batches and verification are left out: they change how fast the same bytes come. The values are
+    JSON scalars, compared field by field under these names.
+    """
+    _check_limits(shard_bytes, max_images)
+    return {
+        "plan_version": PLAN_VERSION,
+        "codec": codec,
+        "profile": profile,
+        "model_sha256": model_sha256,
+        "shard_bytes": shard_bytes,
+        "shard_images": max_images,
+        "max_pixels": max_pixels,
+        "images": listing.images,
+        "source_bytes": listing.source_bytes,
+        "listing_sha256": listing.sha256,
+    }
+
+
+def _check_limits(shard_bytes: int, max_images: int) -> None:
+    if shard_bytes < 1 or max_images < 1:
+        raise UsageError(f"plan: shards of {shard_bytes} bytes and {max_images} images; both must be at least 1")

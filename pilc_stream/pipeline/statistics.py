@@ -1,0 +1,74 @@
+"""What a shard's making is known by afterwards: counts by reason and where the time went."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+@dataclass(slots=True)
+class StageTimes:
+    """Seconds of work per stage, summed over threads: with several threads they add up to more than the clock shows.
+
+    `read` waits for storage and looks at headers, `decode` decodes image files and digests, `code` runs the codec,
+    `verify` decodes payloads again, `write` builds, puts and commits the shard.
+    """
+
+    read: float = 0.0
+    decode: float = 0.0
+    code: float = 0.0
+    verify: float = 0.0
+    write: float = 0.0
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Add the duration of the block to `stage`. For one thread; others hand their durations over."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            setattr(self, stage, getattr(self, stage) + time.perf_counter() - start)
+
+    def to_json(self) -> dict[str, float]:
+        """Stage to seconds, rounded to milliseconds."""
+        return {stage.name: round(getattr(self, stage.name), 3) for stage in fields(self)}
+
+
+@dataclass(slots=True)
+class ShardStatistics:
+    """Counts of one shard beyond its ShardEntry.
+
+    `codecs`: records per codec. `fallback`: why sound images were kept as they came, with the number of each reason.
+    `failed`: records per stage that failed. `verified`: payloads that were decoded again and found equal.
+    `coded_source_bytes`, `coded_payload_bytes`, `coded_sub_pixels`: sums over the records that a codec coded.
+    """
+
+    codecs: Counter[str] = field(default_factory=Counter)
+    fallback: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+    verified: int = 0
+    coded_source_bytes: int = 0
+    coded_payload_bytes: int = 0
+    coded_sub_pixels: int = 0
+    times: StageTimes = field(default_factory=StageTimes)
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts as JSON values, names sorted."""
+        return {
+            "codecs": _sorted(self.codecs),
+            "fallback": _sorted(self.fallback),
+            "failed": _sorted(self.failed),
+            "verified": self.verified,
+            "coded_source_bytes": self.coded_source_bytes,
+            "coded_payload_bytes": self.coded_payload_bytes,
+            "coded_sub_pixels": self.coded_sub_pixels,
+            "seconds": self.times.to_json(),
+        }
+
+
+def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items()))
