@@ -42,14 +42,13 @@ class Remote:
             options.setdefault("use_listings_cache", False)
         self._fs, root = fsspec.url_to_fs(url, **options)
         self._root = str(root).rstrip("/")
+        # What stands before the first component: nothing in an archive's root, a slash in memory's.
+        self._above = f"{self._root}/" if self._root else str(self._fs.root_marker)
         self._is_memory = isinstance(self._fs, MemoryFileSystem)
         self._lock = _memory_lock if self._is_memory else _NoLock()
 
     def _full(self, path: str) -> str:
-        return f"{self._root}/{path}" if path else self._root
-
-    def _relative(self, name: str) -> str:
-        return name.removeprefix(self._root).lstrip("/")
+        return self._above + path if path else self._root
 
     def read(self, path: str) -> bytes:
         """Return the whole object."""
@@ -103,13 +102,15 @@ class Remote:
 
     def entries(self, folder: str) -> list[Entry]:
         """Return what is in a folder; the empty objects that some tools put there as folder marks are left out."""
-        full = self._full(folder)
         with self._lock:
             self._forget()
-            found = self._fs.ls(full, detail=True)
+            found = self._fs.ls(self._full(folder), detail=True)
+        inside = self._full(folder) + "/" if folder else self._above
         entries = []
         for info in found:
-            name = str(info["name"]).removeprefix(full).strip("/")
+            listed = str(info["name"]).rstrip("/")
+            # What does not lie inside is the folder itself or its mark; entering it would never end.
+            name = listed.removeprefix(inside) if listed.startswith(inside) else ""
             if name and "/" not in name and not is_temporary(name):
                 is_folder = info["type"] == "directory"
                 entries.append(Entry(name, is_folder, 0 if is_folder else int(info.get("size") or 0)))
@@ -129,10 +130,10 @@ class Remote:
                 if service_code(error) == "NoSuchBucket":
                     raise
                 return
-        below = f"{prefix}/" if prefix else ""
+        inside = self._full(prefix) + "/" if prefix else self._above
         for name, info in found.items():
-            path = self._relative(str(name))
-            if path.startswith(below) and not is_temporary(path) and not path.endswith("/"):
+            path = str(name).removeprefix(self._above)
+            if str(name).startswith(inside) and not is_temporary(path) and not path.endswith("/"):
                 yield path, int(info.get("size") or 0)
 
     def temporaries(self, prefix: str) -> Iterator[str]:
