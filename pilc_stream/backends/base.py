@@ -51,7 +51,9 @@ def split_stream(job: TileJob) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
     state_bytes = STATE_BYTES << job.lanes_log2
     length = len(job.stream)
     if length < state_bytes or length % WORD_BYTES:
-        raise TruncatedError(f"tile: a stream of {length} bytes cannot hold {1 << job.lanes_log2} lanes and whole words")
+        raise TruncatedError(
+            f"tile: a stream of {length} bytes cannot hold {1 << job.lanes_log2} lanes and whole words"
+        )
     states = np.frombuffer(job.stream[:state_bytes], "<u4").astype(np.uint32)
     if (states < STATE_LOW).any():
         raise FormatError("tile: a lane begins with a state below 2**16, which no encoder writes")

@@ -66,7 +66,10 @@ class CpuEngine:
         """One stream per tile."""
         program = self._program(model)
         out: list[bytes] = [b""] * len(tiles)
-        shapes = [GangShape(*tile.shape, log2) for tile, log2 in zip(tiles, lanes_log2, strict=True)]
+        shapes = [
+            GangShape(tile.shape[0], tile.shape[1], tile.shape[2], log2)
+            for tile, log2 in zip(tiles, lanes_log2, strict=True)
+        ]
 
         def code(shape: GangShape, members: Sequence[int]) -> None:
             for index, stream in zip(members, _encode_gang(program, shape, [tiles[i] for i in members]), strict=True):
@@ -181,5 +184,3 @@ def _decode_gang(program: Program, shape: GangShape, jobs: Sequence[TileJob]) ->
         used = int(lengths[g] - (word_end[g] - word_at[g]))
         check_end(states[g], used, int(lengths[g]))
     return list(out)
-
-

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from llvmlite import ir
@@ -152,7 +153,7 @@ class KernelEmitter:
         self.module = ir.Module("wave")
         self._emit("context", self._context)
         for c in range(CHANNELS):
-            self._emit(f"head{c}", lambda block, c=c: self._head(block, c))
+            self._emit(f"head{c}", partial(self._head, c))
         self._emit("update", self._update)
 
     def _emit(self, name: str, body: Callable[[Block], None]) -> None:
@@ -177,7 +178,7 @@ class KernelEmitter:
             self._dense(block, f"trunk.{i}", source, pairs, width, rows.trunk[i])
             source, pairs = rows.trunk[i], pair_count(width)
 
-    def _head(self, block: Block, c: int) -> None:
+    def _head(self, c: int, block: Block) -> None:
         rows, spec = self.rows, self.spec
         exponent, base = block.get(rows.exponent), block.get(rows.bases + c)
         if c:
@@ -330,4 +331,3 @@ class Block:
             index = self._ring_index(planes, plane, dy, dx)
             self._loaded[key] = self.builder.load(ring, index, element, signed)
         return self._loaded[key]
-

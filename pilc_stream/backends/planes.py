@@ -31,6 +31,12 @@ def coding_planes(tile: NDArray[np.uint8]) -> Plane:
     return np.stack([tile[:, :, c].astype(np.int64) for c in channels])
 
 
+def image_tile(planes: Plane, channels: int) -> NDArray[np.uint8]:
+    """The inverse of `coding_planes`."""
+    order = (1, 0, 2) if channels == CHANNELS else (0,)
+    return np.stack([planes[c] for c in order], axis=2).astype(np.uint8)
+
+
 def padded(planes: Plane) -> Plane:
     """`(c, h, w)` -> `(c, h + 3, w + 6)` by the padding rule of `arith.context`."""
     count, height, width = planes.shape
@@ -80,7 +86,7 @@ def plane_context(neighbours: Sequence[Offset], planes: Plane) -> PlaneContext:
         predictions = sub_predictions(pixel(c, 0, -1), pixel(c, -1, 0), pixel(c, -1, -1), pixel(c, -1, 1))
         errors = np.stack([sub_prediction_error(prediction, planes[c]) for prediction in predictions])
         sub_errors[c] = _padded_with_zeros(errors)
-    bases = np.stack(base_predictions(pixel, lambda c, i, dy, dx: shifted(sub_errors[c, i], dy, dx)))
-    base_errors = _padded_with_zeros(bases - 16 * planes)
+    bases = base_predictions(pixel, lambda c, i, dy, dx: shifted(sub_errors[c, i], dy, dx))
+    base_errors = _padded_with_zeros(np.stack(bases) - 16 * planes)
     exponent, inputs = context_inputs(neighbours, bases, pixel, lambda c, dy, dx: shifted(base_errors[c], dy, dx))
-    return PlaneContext(bases, exponent, np.stack(inputs))
+    return PlaneContext(np.stack(bases), exponent, np.stack(inputs))

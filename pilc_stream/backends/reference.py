@@ -30,7 +30,7 @@ from pilc_stream.arith.perceptron import (
 )
 from pilc_stream.arith.predictor import SUB_PREDICTORS, sub_prediction_error, sub_predictions
 from pilc_stream.backends.base import Tile, TileJob, check_end, pack_stream, split_stream
-from pilc_stream.backends.planes import coding_planes, plane_context
+from pilc_stream.backends.planes import coding_planes, image_tile, plane_context
 from pilc_stream.errors import FormatError
 from pilc_stream.models.model import WaveModel
 
@@ -47,7 +47,9 @@ def wavefront(height: int, width: int) -> Iterator[tuple[Ints, Ints]]:
             yield ys, step - 2 * ys
 
 
-def predict(model: WaveModel, inputs: Ints, bases: Sequence[Ints], exponent: Ints, channels: int, pixel: PixelOf) -> None:
+def predict(
+    model: WaveModel, inputs: Ints, bases: Sequence[Ints], exponent: Ints, channels: int, pixel: PixelOf
+) -> None:
     """Run the perceptron over `n` pixels, channel by channel, asking `pixel` for each channel's values.
 
     `inputs` int64 `(inputs, n)`; `bases` three of `(n,)`; `exponent` `(n,)`.
@@ -57,7 +59,7 @@ def predict(model: WaveModel, inputs: Ints, bases: Sequence[Ints], exponent: Int
         layer = model.layers[name]
         # float64 BLAS: every sum is below 2**24, so the result is the integer.
         product = (layer.weight.astype(np.float64) @ values.astype(np.float64)).astype(np.int64)
-        return product + layer.bias.astype(np.int64)[:, None], layer.shift.astype(np.int64)[:, None]
+        return np.asarray(product + layer.bias.astype(np.int64)[:, None]), layer.shift.astype(np.int64)[:, None]
 
     trunk = inputs
     for i in range(len(model.spec.trunk)):
@@ -70,7 +72,7 @@ def predict(model: WaveModel, inputs: Ints, bases: Sequence[Ints], exponent: Int
         scale_total, scale_shift = total(f"head.{c}.scale", hidden)
         mean = predicted_mean(mean_total[0], mean_shift[0], bases[c], exponent)
         scale = scale_index(scale_total[0], scale_shift[0], exponent, model.spec.scale_count)
-        row = model.row_of[scale, mean_fraction(mean)].astype(np.int64)
+        row = np.asarray(model.row_of[scale, mean_fraction(mean)], np.int64)
         value = pixel(c, mean, row)
         earlier += earlier_channel_inputs(value, mean, bases[c], exponent)
 
@@ -105,7 +107,9 @@ def _encode_tile(model: WaveModel, tile: Tile, lanes: int) -> bytes:
         return value
 
     flat_inputs = context.inputs.reshape(len(context.inputs), -1)
-    predict(model, flat_inputs, context.bases.reshape(CHANNELS, -1), context.exponent.reshape(-1), channels, pixel)
+    predict(
+        model, flat_inputs, list(context.bases.reshape(CHANNELS, -1)), context.exponent.reshape(-1), channels, pixel
+    )
 
     intervals: list[tuple[int, int, int]] = []
     for ys, xs in wavefront(height, width):
@@ -125,73 +129,98 @@ def _encode_tile(model: WaveModel, tile: Tile, lanes: int) -> bytes:
     return pack_stream(np.array(states, np.uint32), np.array(words[::-1], np.uint16))
 
 
-def _decode_tile(model: WaveModel, job: TileJob) -> Tile:
-    height, width, channels = job.height, job.width, job.channels
-    first_states, word_array = split_stream(job)
-    states = [int(state) for state in first_states]
-    words = [int(word) for word in word_array]
-    used = 0
-    cdf = model.cdf.astype(np.int64)
+class LaneReader:
+    """A stream's lanes: symbols out, words in, in the one order that FORMAT.md states."""
 
-    planes = np.zeros((CHANNELS, height, width), np.int64)
-    sub_errors = np.zeros((CHANNELS, SUB_PREDICTORS, height, width), np.int64)
-    base_errors = np.zeros((CHANNELS, height, width), np.int64)
+    def __init__(self, model: WaveModel, job: TileJob) -> None:
+        states, words = split_stream(job)
+        self._states = [int(state) for state in states]
+        self._words = [int(word) for word in words]
+        self._used = 0
+        self._cdf = model.cdf.astype(np.int64)
 
-    for ys, xs in wavefront(height, width):
+    def symbols(self, rows: Ints) -> Ints:
+        """One symbol for each pixel of a step, by its table row; the lanes take turns."""
+        return np.array([self._symbol(k % len(self._states), self._cdf[row]) for k, row in enumerate(rows)], np.int64)
 
-        def pixel(c: int, dy: int, dx: int, ys: Ints = ys, xs: Ints = xs) -> Ints:
-            y, x, before_first = resolve(ys + dy, xs + dx, width)
-            return np.where(before_first, BEFORE_FIRST, planes[c, y, x])
+    def _symbol(self, lane: int, starts: Ints) -> int:
+        state = self._states[lane]
+        symbol = int(np.searchsorted(starts, rans.decode_slot(state), side="right")) - 1
+        start = int(starts[symbol])
+        end = int(starts[symbol + 1]) if symbol + 1 < len(starts) else 1 << rans.PRECISION_BITS
+        state = rans.decode_advance(state, start, end - start)
+        if state < rans.STATE_LOW:
+            if self._used == len(self._words):
+                raise FormatError("tile: the words end before the pixels do; the stream is damaged")
+            state = state << rans.WORD_BITS | self._words[self._used]
+            self._used += 1
+        self._states[lane] = state
+        return symbol
 
-        def recorded(plane: Ints, dy: int, dx: int, ys: Ints = ys, xs: Ints = xs) -> Ints:
-            y, x = ys + dy, xs + dx
-            outside = (y < 0) | (x < 0) | (x >= width)
-            return np.where(outside, 0, plane[np.maximum(y, 0), np.clip(x, 0, width - 1)])
+    def finish(self) -> None:
+        """Check that the stream ends as every encoder's does."""
+        check_end(np.array(self._states, np.uint32), self._used, len(self._words))
 
-        bases = base_predictions(pixel, lambda c, i, dy, dx: recorded(sub_errors[c, i], dy, dx))  # noqa: B023
-        exponent, inputs = context_inputs(
-            model.spec.neighbours,
-            bases,
-            pixel,
-            lambda c, dy, dx: recorded(base_errors[c], dy, dx),  # noqa: B023
-        )
 
-        def decode(c: int, mean: Ints, row: Ints) -> Ints:
-            nonlocal used
-            symbols = np.empty(len(row), np.int64)
-            for k in range(len(row)):
-                lane = k % len(states)
-                starts = cdf[row[k]]
-                slot = rans.decode_slot(states[lane])
-                symbol = int(np.searchsorted(starts, slot, side="right")) - 1
-                end = int(starts[symbol + 1]) if symbol < 255 else 1 << rans.PRECISION_BITS
-                state = rans.decode_advance(states[lane], int(starts[symbol]), end - int(starts[symbol]))
-                if state < rans.STATE_LOW:
-                    if used == len(words):
-                        raise FormatError("tile: the words end before the pixels do; the stream is damaged")
-                    state = state << rans.WORD_BITS | words[used]
-                    used += 1
-                states[lane] = state
-                symbols[k] = symbol
-            return symbol_pixel(symbols, mean_centre(mean))
+class DecodedTile:
+    """The decoded part of a tile, as the pixels of a step see it."""
 
-        def pixel_of(c: int, mean: Ints, row: Ints, ys: Ints = ys, xs: Ints = xs) -> Ints:
-            value = decode(c, mean, row)  # noqa: B023
-            planes[c if channels == CHANNELS else slice(None), ys, xs] = value
-            return value
+    def __init__(self, height: int, width: int) -> None:
+        self.planes = np.zeros((CHANNELS, height, width), np.int64)
+        self._sub_errors = np.zeros((CHANNELS, SUB_PREDICTORS, height, width), np.int64)
+        self._base_errors = np.zeros((CHANNELS, height, width), np.int64)
+        self._width = width
+        self.ys = self.xs = np.zeros(0, np.int64)
 
-        predict(model, np.stack(inputs), bases, exponent, channels, pixel_of)
+    def move_to(self, ys: Ints, xs: Ints) -> None:
+        """The accessors are about these pixels from now on."""
+        self.ys, self.xs = ys, xs
+
+    def pixel(self, c: int, dy: int, dx: int) -> Ints:
+        """Grey levels of a neighbour, by the padding rule."""
+        y, x, before_first = resolve(self.ys + dy, self.xs + dx, self._width)
+        return np.where(before_first, BEFORE_FIRST, self.planes[c, y, x])
+
+    def sub_error(self, c: int, i: int, dy: int, dx: int) -> Ints:
+        """A neighbour's recorded error of one sub-predictor."""
+        return self._recorded(self._sub_errors[c, i], dy, dx)
+
+    def base_error(self, c: int, dy: int, dx: int) -> Ints:
+        """A neighbour's base error."""
+        return self._recorded(self._base_errors[c], dy, dx)
+
+    def record(self, bases: Sequence[Ints]) -> None:
+        """Keep the errors of the step's pixels, which are in `planes` now."""
         for c in range(CHANNELS):
-            value = planes[c, ys, xs]
-            predictions = sub_predictions(pixel(c, 0, -1), pixel(c, -1, 0), pixel(c, -1, -1), pixel(c, -1, 1))
+            value = self.planes[c, self.ys, self.xs]
+            west, north = self.pixel(c, 0, -1), self.pixel(c, -1, 0)
+            predictions = sub_predictions(west, north, self.pixel(c, -1, -1), self.pixel(c, -1, 1))
             for i in range(SUB_PREDICTORS):
-                sub_errors[c, i, ys, xs] = sub_prediction_error(predictions[i], value)
-            base_errors[c, ys, xs] = bases[c] - 16 * value
+                self._sub_errors[c, i, self.ys, self.xs] = sub_prediction_error(predictions[i], value)
+            self._base_errors[c, self.ys, self.xs] = bases[c] - 16 * value
 
-    check_end(np.array(states, np.uint32), used, len(words))
-    if channels == 1:
-        return planes[0][:, :, None].astype(np.uint8)
-    return np.stack([planes[1], planes[0], planes[2]], axis=2).astype(np.uint8)
+    def _recorded(self, plane: Ints, dy: int, dx: int) -> Ints:
+        y, x = self.ys + dy, self.xs + dx
+        outside = (y < 0) | (x < 0) | (x >= self._width)
+        return np.where(outside, 0, plane[np.maximum(y, 0), np.clip(x, 0, self._width - 1)])
+
+
+def _decode_tile(model: WaveModel, job: TileJob) -> Tile:
+    lanes, tile = LaneReader(model, job), DecodedTile(job.height, job.width)
+
+    def pixel(c: int, mean: Ints, row: Ints) -> Ints:
+        value = symbol_pixel(lanes.symbols(row), mean_centre(mean))
+        tile.planes[c if job.channels == CHANNELS else slice(None), tile.ys, tile.xs] = value
+        return np.asarray(value)
+
+    for ys, xs in wavefront(job.height, job.width):
+        tile.move_to(ys, xs)
+        bases = base_predictions(tile.pixel, tile.sub_error)
+        exponent, inputs = context_inputs(model.spec.neighbours, bases, tile.pixel, tile.base_error)
+        predict(model, np.stack(inputs), bases, exponent, job.channels, pixel)
+        tile.record(bases)
+    lanes.finish()
+    return image_tile(tile.planes, job.channels)
 
 
 def resolve(y: Ints, x: Ints, width: int) -> tuple[Ints, Ints, NDArray[np.bool_]]:

@@ -117,7 +117,7 @@ class VectorBuilder:
     @property
     def arguments(self) -> Sequence[ir.Value]:
         """The function's arguments."""
-        return self.function.args
+        return list(self.function.args)
 
     def lanes(self, value: Lanes | int) -> Lanes:
         """`value` as lanes; a number stands in every lane."""

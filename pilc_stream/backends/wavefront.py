@@ -38,13 +38,13 @@ FINE = 16
 
 
 @intrinsic
-def call_kernel(
+def _call_kernel(
     context: Any, address: Any, pixels: Any, subs: Any, bases: Any, stride: Any, gang: Any, step: Any, first: Any,
     count: Any, scratch: Any, parameters: Any
 ) -> Any:  # fmt: skip
     """Call a compiled kernel by its address; arrays are given as addresses."""
 
-    def generate(_: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
+    def generate(_: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> None:
         kind = ir.FunctionType(ir.VoidType(), ARGUMENTS)
         pointer = ir.PointerType()
         arguments = [
@@ -53,17 +53,25 @@ def call_kernel(
         ]
         callee = builder.inttoptr(values[0], kind.as_pointer())
         builder.call(callee, arguments)
-        return context_dummy()
-
-    def context_dummy() -> ir.Value:
-        return ir.Constant(ir.IntType(8).as_pointer(), None)
 
     return types.void(*[types.int64] * 11), generate
 
 
+@njit(inline="always", cache=True)
+def run_kernel(
+    kernel: int, ring: Any, gang: int, step: int, first: int, count: int, scratch: Any, parameters: Any
+) -> None:
+    """Run a kernel on `count` elements of a step from `first` on."""
+    pixels, sub_errors, base_errors = ring
+    _call_kernel(  # type: ignore[call-arg]
+        kernel, pixels.ctypes.data, sub_errors.ctypes.data, base_errors.ctypes.data, pixels.shape[2], gang, step, first,
+        count, scratch.ctypes.data, parameters.ctypes.data
+    )  # fmt: skip
+
+
 @intrinsic
-def count_at_most(context: Any, address: Any, value: Any) -> Any:
-    """How many of the 16 uint16 at `address` are at most `value`: for a sorted row, a search without branches."""
+def _count_at_most(context: Any, address: Any, value: Any) -> Any:
+    """How many of the 16 uint16 at `address` are at most `value`: a search without branches."""
 
     def generate(_: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
         word, row = ir.IntType(16), ir.VectorType(ir.IntType(16), FINE)
@@ -76,6 +84,12 @@ def count_at_most(context: Any, address: Any, value: Any) -> Any:
         return builder.zext(builder.ctpop(bits), ir.IntType(64))
 
     return types.int64(types.int64, types.int64), generate
+
+
+@njit(inline="always", cache=True)
+def search(table: Any, entry: int, value: int) -> int:
+    """Which of the 16 sorted entries of a uint16 table from `entry` on is the last that is at most `value`."""
+    return _count_at_most(table.ctypes.data + 2 * entry, value) - 1  # type: ignore[call-arg,no-any-return]
 
 
 @njit(inline="always", cache=True)
@@ -147,22 +161,15 @@ def decode_gang(
     pixels, sub_errors, base_errors = ring
     gang, height, width, channels = out.shape
     lane_mask = states.shape[1] - 1
-    stride = pixels.shape[2]
     reset_ring(pixels, sub_errors, base_errors)
     for step in range(width + 2 * height - 2):
         slot = step % SLOTS
         y0, count = step_rows(step, height, width)
         first = (y0 + ROWS_ABOVE) * gang
         if count:
-            call_kernel(
-                kernels[0], pixels.ctypes.data, sub_errors.ctypes.data, base_errors.ctypes.data, stride, gang, step,
-                first, count * gang, scratch.ctypes.data, parameters.ctypes.data
-            )  # fmt: skip
+            run_kernel(kernels[0], ring, gang, step, first, count * gang, scratch, parameters)
         for c in range(channels if count else 0):
-            call_kernel(
-                kernels[1 + c], pixels.ctypes.data, sub_errors.ctypes.data, base_errors.ctypes.data, stride, gang, step,
-                first, count * gang, scratch.ctypes.data, parameters.ctypes.data
-            )  # fmt: skip
+            run_kernel(kernels[1 + c], ring, gang, step, first, count * gang, scratch, parameters)
             for k in range(count):
                 lane = k & lane_mask
                 for g in range(gang):
@@ -173,8 +180,8 @@ def decode_gang(
                     state = np.int64(states[g, lane])
                     # Two looks of 16 entries find the symbol whose interval holds the slot.
                     slot_value = state & SLOT_MASK
-                    group = count_at_most(coarse.ctypes.data + row * 2 * FINE, slot_value) - 1
-                    within = count_at_most(cdf.ctypes.data + (row * 256 + group * FINE) * 2, slot_value) - 1
+                    group = search(coarse, row * FINE, slot_value)
+                    within = search(cdf, row * 256 + group * FINE, slot_value)
                     symbol = group * FINE + within
                     start = np.int64(cdf[row, symbol])
                     end = np.int64(cdf[row, symbol + 1]) if symbol < 255 else np.int64(SLOT_MASK + 1)
@@ -193,10 +200,7 @@ def decode_gang(
                         pixels[slot, 2, first + element] = value
         pad_pixels(pixels, gang, step, height, width)
         if count:
-            call_kernel(
-                kernels[4], pixels.ctypes.data, sub_errors.ctypes.data, base_errors.ctypes.data, stride, gang, step,
-                first, count * gang, scratch.ctypes.data, parameters.ctypes.data
-            )  # fmt: skip
+            run_kernel(kernels[4], ring, gang, step, first, count * gang, scratch, parameters)
         clear_errors_right(sub_errors, base_errors, gang, step, height, width)
     return True
 
@@ -212,7 +216,6 @@ def model_gang(
     """
     pixels, sub_errors, base_errors = ring
     gang, height, width, channels = tiles.shape
-    stride = pixels.shape[2]
     reset_ring(pixels, sub_errors, base_errors)
     done = 0
     for step in range(width + 2 * height - 2):
@@ -228,14 +231,8 @@ def model_gang(
         pad_pixels(pixels, gang, step, height, width)
         if count:
             for kernel in range(1 + channels):
-                call_kernel(
-                    kernels[kernel], pixels.ctypes.data, sub_errors.ctypes.data, base_errors.ctypes.data, stride, gang,
-                    step, first, count * gang, scratch.ctypes.data, parameters.ctypes.data
-                )  # fmt: skip
-            call_kernel(
-                kernels[4], pixels.ctypes.data, sub_errors.ctypes.data, base_errors.ctypes.data, stride, gang, step,
-                first, count * gang, scratch.ctypes.data, parameters.ctypes.data
-            )  # fmt: skip
+                run_kernel(kernels[kernel], ring, gang, step, first, count * gang, scratch, parameters)
+            run_kernel(kernels[4], ring, gang, step, first, count * gang, scratch, parameters)
         clear_errors_right(sub_errors, base_errors, gang, step, height, width)
         for c in range(channels):
             for k in range(count):
@@ -253,9 +250,7 @@ def model_gang(
 
 
 @njit(nogil=True, cache=True)
-def encode_lanes(
-    starts: Any, frequencies: Any, height: int, width: int, channels: int, states: Any, words: Any
-) -> int:
+def encode_lanes(starts: Any, frequencies: Any, height: int, width: int, channels: int, states: Any, words: Any) -> int:
     """Code one tile's intervals, last symbol first; words fill `words` from its end; returns where they begin."""
     lane_mask = len(states) - 1
     states[:] = STATE_LOW
@@ -273,4 +268,3 @@ def encode_lanes(
                     state = state >> np.uint64(WORD_BITS)
                 states[lane] = encode_symbol(state, np.uint64(starts[position]), frequency)
     return at
-

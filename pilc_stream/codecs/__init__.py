@@ -4,7 +4,16 @@ Add a codec by adding a file and its entry in `registry.py`.
 """
 
 from pilc_stream.codecs.base import Codec, Image
-from pilc_stream.codecs.registry import DEFAULT_PROFILE, Decoder, PayloadInfo, inspect_payload, open_codec, profiles
+from pilc_stream.codecs.registry import (
+    DEFAULT_PROFILE,
+    Decoder,
+    PayloadInfo,
+    encode_any,
+    inspect_payload,
+    open_codec,
+    profiles,
+    shared_decoder,
+)
 from pilc_stream.records.payload import PAYLOAD_MAGIC
 
 __all__ = [
@@ -14,7 +23,9 @@ __all__ = [
     "Decoder",
     "Image",
     "PayloadInfo",
+    "encode_any",
     "inspect_payload",
     "open_codec",
     "profiles",
+    "shared_decoder",
 ]

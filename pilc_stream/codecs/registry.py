@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from pilc_stream.backends import open_engine
-from pilc_stream.codecs.base import Codec, Image, TileDecoder, check_region
+from pilc_stream.codecs.base import Codec, Image, TileDecoder, check_image, check_region
 from pilc_stream.codecs.raw import RawCodec, RawDecoder
 from pilc_stream.codecs.wave import WaveCodec, WaveDecoder
 from pilc_stream.errors import ModelError, ModelNotFoundError, UsageError
@@ -48,6 +51,32 @@ def open_codec(
     return WaveCodec(load_model(preset_bytes(profile)), open_engine(device, threads))
 
 
+def encode_any(images: Sequence[NDArray[Any]], profile: str, device: str, threads: int) -> list[bytes]:
+    """One payload per image: by the profile's codec where it takes the image, by `raw` where not."""
+    for image in images:
+        check_image(image)
+    codec, stored = _shared_codec(profile, device, threads), RawCodec()
+    taken = [index for index, image in enumerate(images) if codec.refuses(image) is None]
+    payloads = dict(zip(taken, codec.encode([images[index] for index in taken]), strict=True))
+    return [payloads[i] if i in payloads else stored.encode([image])[0] for i, image in enumerate(images)]
+
+
+@lru_cache(maxsize=8)
+def _shared_codec(profile: str, device: str, threads: int) -> Codec:
+    # Codecs hold no state but their compiled model, so callers of one profile and device may share it.
+    return open_codec(profile, device, threads)
+
+
+def shared_decoder(device: str, threads: int, models: ModelSource | None) -> Decoder:
+    """A decoder that is kept for the next call, unless `models` are the caller's own."""
+    return Decoder(device, threads, models) if models else _shared_decoder(device, threads)
+
+
+@lru_cache(maxsize=8)
+def _shared_decoder(device: str, threads: int) -> Decoder:
+    return Decoder(device, threads)
+
+
 class Decoder:
     """Decodes payloads of any codec and model; models are loaded once and kept."""
 
@@ -56,9 +85,7 @@ class Decoder:
         self._device, self._threads, self._source = device, threads, models
         self._decoders: dict[tuple[str, bytes], TileDecoder] = {}
 
-    def decode(
-        self, payloads: Sequence[bytes], regions: Sequence[Sequence[int] | None] | None = None
-    ) -> list[Image]:
+    def decode(self, payloads: Sequence[bytes], regions: Sequence[Sequence[int] | None] | None = None) -> list[Image]:
         """The images, or of each the region `(y, x, height, width)` where one is given.
 
         Raises FormatError (or a subclass) for bytes that are not a sound payload, ModelNotFoundError, UsageError.

@@ -67,7 +67,7 @@ class WaveCodec:
             reason = self.refuses(image)
             if reason:
                 raise UsageError(f"image of shape {image.shape}: {reason}; use the codec 'raw'")
-            lanes_log2 = default_lanes_log2(Tiling(*image.shape[:2], self.tile_log2))
+            lanes_log2 = default_lanes_log2(Tiling(image.shape[0], image.shape[1], self.tile_log2))
             header = Header(
                 codec=self.name,
                 model_digest=self.model.short_digest,
@@ -109,7 +109,7 @@ class WaveDecoder:
             header = payload.header
             if header.bit_depth != 8 or header.channels not in CHANNEL_COUNTS:
                 raise FormatError(
-                    f"payload (wave): {header.channels} channels of {header.bit_depth} bits; version 1 codes 1 or 3 of 8"
+                    f"payload (wave): {header.channels} channels of {header.bit_depth} bits; there are 1 or 3 of 8"
                 )
             wanted = list(range(len(payload.tiles))) if region is None else header.tiling.touching(region)
             check_all_tiles(payload, wanted)
@@ -119,7 +119,7 @@ class WaveDecoder:
                 jobs.append(TileJob(payload.tiles[index], height, width, header.channels, header.lanes_log2))
 
         tiles = iter(self.engine.decode_tiles(self.model, jobs))
-        out = []
+        out: list[Image] = []
         for payload, region, wanted in zip(payloads, regions, wanted_tiles, strict=True):
             header = payload.header
             y0, x0, height, width = region or Region(0, 0, header.height, header.width)

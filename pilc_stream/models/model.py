@@ -30,7 +30,7 @@ MAX_TABLE_ROWS = 1 << 16
 
 @dataclass(frozen=True)
 class Layer:
-    """A dense layer: `weight` int8 `(outputs, inputs)` without -128, `bias` int32 `(outputs,)`, `shift` uint8 `(outputs,)`.
+    """A dense layer: `weight` int8 `(outputs, inputs)` without -128; `bias` int32, `shift` uint8 `(outputs,)`.
 
     A unit's sum is ``bias + sum(weight * input)``; it is then shifted right by `shift`.
     """

@@ -20,7 +20,8 @@ def preset_names() -> list[str]:
 def preset_bytes(name: str) -> bytes:
     """The model file of a shipped profile; ModelNotFoundError listing the known ones otherwise."""
     if name not in preset_names():
-        raise ModelNotFoundError(f"profile {name!r} does not ship with this release; known: {', '.join(preset_names())}")
+        known = ", ".join(preset_names())
+        raise ModelNotFoundError(f"profile {name!r} does not ship with this release; known: {known}")
     return _folder().joinpath(name + SUFFIX).read_bytes()
 
 

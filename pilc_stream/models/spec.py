@@ -41,7 +41,7 @@ class WaveSpec:
             raise ModelError(f"wave model: {error}") from error
         widths = (*self.trunk, self.head)
         if not self.neighbours or not self.trunk or not all(1 <= width <= MAX_WIDTH for width in widths):
-            raise ModelError(f"wave model: neighbours and layers must not be empty, widths within 1..{MAX_WIDTH}: {self}")
+            raise ModelError(f"wave model: neighbours and layers must not be empty, widths in 1..{MAX_WIDTH}: {self}")
         if not 1 <= self.scale_count <= 256:
             raise ModelError(f"wave model: scale_count must lie in 1..256, found {self.scale_count}")
 

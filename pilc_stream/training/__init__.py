@@ -1,0 +1,1 @@
+"""Training: a float network that rounds as the integer model does, and its export."""

@@ -23,6 +23,8 @@ from pilc_stream.errors import UsageError
 from pilc_stream.models.spec import WaveSpec
 from pilc_stream.training.network import PixelBatch
 
+ROW_ARRAYS = ("inputs", "bases", "pixels", "exponent")
+HELD_OUT_EVERY = 50
 IMAGE_SUFFIXES = {".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".jpg", ".jpeg"}
 
 
@@ -61,8 +63,14 @@ class PixelRows:
     def shuffle(self, generator: np.random.Generator) -> None:
         """A new random order, in place."""
         order = generator.permutation(len(self))
-        for name in ("inputs", "bases", "pixels", "exponent"):
+        for name in ROW_ARRAYS:
             setattr(self, name, getattr(self, name)[order])
+
+    def part(self, start: int, stop: int) -> PixelRows:
+        """Rows `start` to `stop`."""
+        return PixelRows(
+            self.inputs[start:stop], self.bases[start:stop], self.pixels[start:stop], self.exponent[start:stop]
+        )
 
     def batch(self, start: int, stop: int) -> PixelBatch:
         """Rows `start` to `stop` as float tensors."""
@@ -91,7 +99,7 @@ def concatenated(parts: Sequence[PixelRows]) -> PixelRows:
     """Several sets of rows as one."""
     if not parts:
         raise UsageError("training: no image was found in the data folder; give a folder of images or Parquet files")
-    return PixelRows(*(np.concatenate([getattr(p, n) for p in parts]) for n in ("inputs", "bases", "pixels", "exponent")))
+    return PixelRows(*(np.concatenate([getattr(part, name) for part in parts]) for name in ROW_ARRAYS))
 
 
 def cut_tiles(image: NDArray[np.uint8], edge: int) -> Iterator[NDArray[np.uint8]]:
@@ -117,24 +125,22 @@ def augmented(tile: NDArray[np.uint8], generator: np.random.Generator, grey_shar
 
 
 def collect_rows(
-    folder: Path,
-    spec: WaveSpec,
-    *,
-    pixels_per_tile: int,
-    tile_edge: int,
-    seed: int,
-    grey_share: float = 0.04,
-    passes: int = 1,
-) -> PixelRows:
-    """Rows from every image below `folder`: at most `pixels_per_tile` random pixels of each tile, shuffled."""
+    folder: Path, spec: WaveSpec, *, pixels_per_tile: int, tile_edge: int, seed: int, grey_share: float
+) -> tuple[PixelRows, PixelRows]:
+    """Rows from every image below `folder`, shuffled: (for training, held out).
+
+    Images are cut into tiles of at most `tile_edge`, of each tile at most `pixels_per_tile` random pixels are taken.
+    One image in `HELD_OUT_EVERY` is held out. Raises UsageError where there is no image.
+    """
     generator = np.random.default_rng(seed)
-    parts = []
-    for _ in range(passes):
-        for _, image in images_below(folder):
-            for tile in cut_tiles(image, tile_edge):
-                count = tile.shape[0] * tile.shape[1]
-                keep = generator.permutation(count)[:pixels_per_tile] if count > pixels_per_tile else None
-                parts.append(rows_of(augmented(tile, generator, grey_share), spec, keep))
-    rows = concatenated(parts)
-    rows.shuffle(generator)
-    return rows
+    parts: tuple[list[PixelRows], list[PixelRows]] = ([], [])
+    for number, (_, image) in enumerate(images_below(folder)):
+        held_out = number % HELD_OUT_EVERY == 0
+        for tile in cut_tiles(image, tile_edge):
+            count = tile.shape[0] * tile.shape[1]
+            keep = generator.permutation(count)[:pixels_per_tile] if count > pixels_per_tile else None
+            parts[held_out].append(rows_of(augmented(tile, generator, grey_share), spec, keep))
+    training, validation = concatenated(parts[0] or parts[1]), concatenated(parts[1])
+    training.shuffle(generator)
+    validation.shuffle(generator)
+    return training, validation

@@ -47,17 +47,18 @@ def build_tables(shape: ResidualShape) -> tuple[NDArray[np.uint16], NDArray[np.u
         size = FRACTIONS // fraction_groups(scale)
         for first in range(0, FRACTIONS, size):
             fraction = (first + (size - 1) / 2 - FRACTIONS // 2) / FRACTIONS
+            offsets = np.asarray(residuals - fraction, np.float64)
             # A symbol stands for residuals 256 apart; for wide scales the far ones have some mass too.
-            mass = sum(shape.masses(scale, residuals + turn - fraction) for turn in (-SYMBOLS, 0, SYMBOLS))
+            turns = [shape.masses(scale, offsets + turn) for turn in (-SYMBOLS, 0, SYMBOLS)]
             row_of[scale, first : first + size] = len(rows)
-            rows.append(cumulative(integer_frequencies(np.asarray(mass))))
+            rows.append(cumulative(integer_frequencies(turns[0] + turns[1] + turns[2])))
     return np.stack(rows), row_of
 
 
 def integer_frequencies(mass: NDArray[np.float64]) -> NDArray[np.int64]:
     """Frequencies of at least 1 with the sum `TOTAL`, as close to `mass` as whole numbers can be."""
     ideal = 1 + mass / mass.sum() * (TOTAL - len(mass))
-    frequencies = np.floor(ideal).astype(np.int64)
+    frequencies: NDArray[np.int64] = np.floor(ideal).astype(np.int64)
     by_remainder = np.argsort(frequencies - ideal, kind="stable")
     frequencies[by_remainder[: TOTAL - int(frequencies.sum())]] += 1
     return frequencies
@@ -80,7 +81,7 @@ def check_parity(net: WaveNet, model: WaveModel, rows: PixelRows) -> None:
     def pixel(c: int, mean: NDArray[np.int64], row: NDArray[np.int64]) -> NDArray[np.int64]:
         means.append(mean)
         table_rows.append(row)
-        return pixels[c]
+        return np.asarray(pixels[c])
 
     inputs, bases = rows.inputs.astype(np.int64).T, rows.bases.astype(np.int64).T
     predict(model, inputs, list(bases), rows.exponent.astype(np.int64), len(pixels), pixel)

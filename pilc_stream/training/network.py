@@ -28,7 +28,7 @@ MAX_SHIFT = 14
 
 
 class PixelBatch(NamedTuple):
-    """Pixels with their context: `inputs` float `(n, inputs)`; `bases`, `pixels` float `(n, 3)`; `exponent` `(n, 1)`."""
+    """Pixels with their context, as floats: `inputs` `(n, inputs)`; `bases`, `pixels` `(n, 3)`; `exponent` `(n, 1)`."""
 
     inputs: Tensor
     bases: Tensor

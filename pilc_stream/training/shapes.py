@@ -56,9 +56,7 @@ class ResidualShape(nn.Module):
     def masses(self, scale_index: int, offsets: NDArray[np.float64]) -> NDArray[np.float64]:
         """The mass of the unit interval around each offset from the mean (grey levels), float64, without the floor."""
         with torch.no_grad():
-            narrow, wide, share = (
-                value.double() for value in self.parameters_at(torch.tensor([float(scale_index)]))
-            )
+            narrow, wide, share = (value.double() for value in self.parameters_at(torch.tensor([float(scale_index)])))
             magnitude = torch.from_numpy(np.abs(offsets))
             mass = (1 - share) * _logistic_mass(magnitude, narrow) + share * _logistic_mass(magnitude, wide)
         return np.asarray(mass.numpy(), np.float64)
