@@ -100,7 +100,7 @@ def _encode_tile(model: WaveModel, tile: Tile, lanes: int) -> bytes:
     frequencies = np.empty_like(starts)
 
     def pixel(c: int, mean: Ints, row: Ints) -> Ints:
-        value = planes[c].reshape(-1)
+        value: Ints = planes[c].reshape(-1)
         symbol = residual_symbol(value, mean_centre(mean))
         starts[c] = cdf[row, symbol]
         frequencies[c] = cdf[row, symbol + 1] - starts[c]

@@ -87,9 +87,9 @@ def _count_at_most(context: Any, address: Any, value: Any) -> Any:
 
 
 @njit(inline="always", cache=True)
-def search(table: Any, entry: int, value: int) -> int:
+def search(table: Any, entry: Any, value: Any) -> Any:
     """Which of the 16 sorted entries of a uint16 table from `entry` on is the last that is at most `value`."""
-    return _count_at_most(table.ctypes.data + 2 * entry, value) - 1  # type: ignore[call-arg,no-any-return]
+    return _count_at_most(table.ctypes.data + 2 * entry, value) - 1  # type: ignore[call-arg]
 
 
 @njit(inline="always", cache=True)
