@@ -1,0 +1,297 @@
+"""A committed data set by index and by key: `open(url)[i]` costs one ranged read and one decoded image."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, SupportsIndex, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilc_stream.errors import FormatError, PilcError, UsageError
+from pilc_stream.images import DEFAULT_MAX_PIXELS
+from pilc_stream.readers.fetch import Pieces, Prefetcher, fetch
+from pilc_stream.readers.keys import KeyIndex, UnknownKeyError
+from pilc_stream.readers.samples import (
+    OnError,
+    Sample,
+    SampleDecoder,
+    SampleSettings,
+    check_on_error,
+    decode_groups,
+    tolerate,
+)
+from pilc_stream.readers.shards import Place, Shard, ShardCache
+from pilc_stream.records.manifest import Manifest
+from pilc_stream.records.schema import COLUMN_NAMES
+
+__all__ = ["PREFETCH_BYTES", "Dataset", "OnError", "Sample", "UnknownKeyError", "open"]
+
+PREFETCH_BYTES = 128 << 20
+"""Payload bytes that one streaming reader holds at most: what it decodes and what it reads ahead."""
+
+_RUN_ROWS = 4096
+
+
+def open(
+    url: str,
+    storage_options: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    threads: int = 1,
+    *,
+    columns: Sequence[str] | None = None,
+    verify: bool = False,
+    on_error: OnError = "raise",
+    allow_partial: bool = False,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> Dataset:
+    """Open the data set that `pilc compress` wrote to `url`, a local path or any fsspec URL.
+
+    `device`, `threads`: where payloads are decoded ("auto", "cpu", "cuda", "reference"), and with how many CPU threads.
+    `columns`: which columns a sample carries; your own by default, those of every shard can be named as well.
+    `verify`: also compare decoded pixels with their stored SHA-256; checksums are compared always.
+    `on_error`: what iteration does with a sample that cannot be read. `allow_partial`: take what an unfinished job
+    has committed so far. `max_pixels`: the largest image decoded from a record that was kept as its source file.
+
+    Raises ManifestError where there is no (finished) data set, StorageError, UsageError for an unknown column.
+    """
+    manifest = Manifest.load(url, storage_options, allow_partial=allow_partial)
+    return Dataset(manifest, device, threads, columns=columns, verify=verify, on_error=on_error, max_pixels=max_pixels)
+
+
+@dataclass(frozen=True)
+class _Process:
+    """What belongs to one process: never pickled, never used in a forked child."""
+
+    pid: int
+    shards: ShardCache
+    samples: SampleDecoder
+    keys: KeyIndex
+
+
+class Dataset:
+    """A data set, map style. Rows are numbered through the shards in their order.
+
+    Picklable and safe to fork: a process opens storage, columns and decoder when it first needs them. Threads may
+    share it. Reading a sample raises FormatError (ChecksumError, ...) where its bytes are damaged, ImageError where a
+    record kept as its source file cannot be decoded, ModelError where its model is missing, VerifyError where `verify`
+    finds other pixels, each naming key and shard; StorageError where storage fails.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        device: str = "auto",
+        threads: int = 1,
+        *,
+        columns: Sequence[str] | None = None,
+        verify: bool = False,
+        on_error: OnError = "raise",
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> None:
+        """As `open`, of a manifest that is loaded already."""
+        self.manifest = manifest
+        self.device = device
+        self.threads = threads
+        self.verify = verify
+        self.on_error = check_on_error(on_error)
+        self.max_pixels = max_pixels
+        self.skipped = 0
+        """Samples that iteration has left out so far, in this process."""
+        self._rows = manifest.rows
+        self._columns = None if columns is None else self._check_columns(columns)
+        self._process: _Process | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_process": None}
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.manifest.url!r}, {len(self)} samples in {len(self.shard_rows)} shards)"
+
+    def __len__(self) -> int:
+        return self._rows
+
+    @cached_property
+    def shard_rows(self) -> tuple[int, ...]:
+        """Rows of each shard."""
+        return tuple(shard.rows for shard in self.manifest.shards)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that a sample carries."""
+        if self._columns is None:
+            self._columns = tuple(name for name in self._known_columns() if name not in COLUMN_NAMES)
+        return self._columns
+
+    @property
+    def mean_payload_bytes(self) -> float:
+        """Stored bytes of an image, on average; 0.0 without images."""
+        return sum(shard.payload_bytes for shard in self.manifest.shards) / max(1, len(self))
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Sample | list[Sample]:
+        """The sample at `index` (negative from the end), or a list of them for a slice, read together.
+
+        Raises IndexError outside the data set, and what the class says.
+        """
+        if isinstance(index, slice):
+            return self.__getitems__(range(len(self))[index])
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[SupportsIndex]) -> list[Sample]:
+        """The samples at `indices`: reads of neighbours are merged, images are decoded together. Raises as indexing."""
+        rows = [self._row(index) for index in indices]
+        samples = []
+        for found in self.decode(rows, fetch(self.manifest.store, self.pieces(rows))):
+            if not isinstance(found, Sample):
+                raise found
+            samples.append(found)
+        return samples
+
+    def __iter__(self) -> Iterator[Sample]:
+        """All samples in stored order, read ahead; those that cannot be read as `on_error` says."""
+        runs = (np.arange(start, min(start + _RUN_ROWS, len(self))) for start in range(0, len(self), _RUN_ROWS))
+        for _, found in self.stream(runs):
+            if isinstance(found, Sample):
+                yield found
+            else:
+                self.skipped += 1
+                tolerate(found, self.on_error)
+
+    def payload(self, index: SupportsIndex) -> bytes:
+        """The stored bytes of one image as they are: a payload, or the source file where `codec` says "source"."""
+        position, row = self._split(self._row(index))
+        offset, length = self.manifest.byte_range(int(position), int(row))
+        return self.manifest.store.read_range(self._paths[int(position)], offset, length)
+
+    def keys(self) -> Iterator[str]:
+        """All keys in stored order, one shard in memory at a time."""
+        for position in range(len(self.shard_rows)):
+            yield from self.manifest.reader(position).keys()
+
+    def index(self, key: str) -> int:
+        """The row of `key`. Raises UnknownKeyError. The first call reads all keys."""
+        return self._here().keys.find(key)
+
+    def get(self, key: str) -> Sample:
+        """The sample with this key. Raises UnknownKeyError, a KeyError that names close keys, and as indexing."""
+        return self[self.index(key)]
+
+    # What streaming readers build on: rows in any order, errors as values.
+
+    def stream(
+        self, runs: Iterable[NDArray[np.int64]], prefetch_bytes: int = PREFETCH_BYTES
+    ) -> Iterator[tuple[int, Sample | PilcError]]:
+        """Each row of `runs` with its sample, or with the error that stands in its place; reads ahead.
+
+        Rows of one run are read together, so a run should hold neighbours. Raises StorageError.
+        """
+        with Prefetcher(self.manifest.store, self._plan(runs, prefetch_bytes // 2), prefetch_bytes) as parcels:
+            for rows, payloads in parcels:
+                for group in decode_groups(payloads):
+                    numbers = rows[group].tolist()
+                    yield from zip(numbers, self.decode(numbers, payloads[group]), strict=True)
+
+    def pieces(self, rows: Sequence[int]) -> Pieces:
+        """Where the payloads of `rows` lie. Those of a damaged shard have no bytes; decoding them gives its error."""
+        numbers = np.asarray(rows, dtype=np.int64)
+        position, row = self._split(numbers)
+        ranges = np.zeros((len(numbers), 2), np.int64)
+        used = np.unique(position).tolist()
+        for index, shard in zip(used, self._here().shards.get_many(used), strict=True):
+            if isinstance(shard, Shard):
+                here = position == index
+                ranges[here] = shard.ranges[row[here]]
+        return Pieces(self._paths, position, ranges[:, 0], ranges[:, 1])
+
+    def decode(self, rows: Sequence[int], payloads: Sequence[bytes]) -> list[Sample | PilcError]:
+        """The samples of `rows` from their payloads, decoded together, with errors in place of those that fail."""
+        return self._here().samples.decode([self._place(row) for row in rows], payloads)
+
+    def _place(self, row: int) -> Place | FormatError:
+        position, at = self._split(row)
+        shard = self._here().shards[int(position)]
+        return Place(row, shard, int(at)) if isinstance(shard, Shard) else shard
+
+    def _row(self, index: SupportsIndex) -> int:
+        row = operator.index(index)
+        if not -len(self) <= row < len(self):
+            raise IndexError(
+                f"{self.manifest.url}: there is no sample {row}; the data set has {len(self)}, "
+                f"so indices go from {-len(self)} to {len(self) - 1}."
+            )
+        return row % len(self)
+
+    def _split(self, rows: int | NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Positions of the shards that hold `rows`, and the rows in them."""
+        position = np.searchsorted(self._shard_ends, rows, side="right")
+        return position, rows - self._shard_starts[position]
+
+    @cached_property
+    def _paths(self) -> tuple[str, ...]:
+        return tuple(shard.path for shard in self.manifest.shards)
+
+    @cached_property
+    def _shard_ends(self) -> NDArray[np.int64]:
+        return np.cumsum(np.asarray(self.shard_rows, np.int64))
+
+    @cached_property
+    def _shard_starts(self) -> NDArray[np.int64]:
+        return self._shard_ends - np.asarray(self.shard_rows, np.int64)
+
+    def _here(self) -> _Process:
+        if self._process is None or self._process.pid != os.getpid():
+            if self._process is not None:
+                # A fork: a lock of the parent's manifest may be held for ever here.
+                old = self.manifest
+                self.manifest = Manifest(old.store, old.job, old.shards, old.finished)
+            settings = SampleSettings(self.device, self.threads, self.columns, self.verify, self.max_pixels)
+            self._process = _Process(
+                os.getpid(),
+                ShardCache(self.manifest, self.columns, self.verify),
+                SampleDecoder(self.manifest, settings),
+                KeyIndex(self.manifest),
+            )
+        return self._process
+
+    def _plan(self, runs: Iterable[NDArray[np.int64]], limit_bytes: int) -> Iterator[tuple[NDArray[np.int64], Pieces]]:
+        """The runs with their pieces, cut where they pass `limit_bytes`."""
+        for run in runs:
+            pieces = self.pieces(run.tolist())
+            parcels = np.cumsum(pieces.length) // max(1, limit_bytes)
+            cuts = [0, *(np.flatnonzero(np.diff(parcels)) + 1).tolist(), len(run)]
+            for low, high in pairwise(cuts):
+                if low < high:
+                    yield run[low:high], pieces.cut(low, high)
+
+    def _known_columns(self) -> tuple[str, ...]:
+        """The columns besides the image, from the first sound shard: all shards of a data set have the same."""
+        names = list(COLUMN_NAMES)
+        damage: FormatError | None = None
+        for position in range(len(self.shard_rows)):
+            try:
+                names = self.manifest.reader(position).schema.names
+                break
+            except FormatError as error:
+                damage = damage or error
+        else:
+            if damage is not None:
+                raise damage
+        return tuple(name for name in names if name != "image")
+
+    def _check_columns(self, columns: Sequence[str]) -> tuple[str, ...]:
+        if isinstance(columns, str):
+            raise UsageError(f"columns is {columns!r}, a single text; give a list of names.")
+        known = self._known_columns()
+        for name in columns:
+            if name not in known:
+                raise UsageError(f"{self.manifest.url}: there is no column {name!r}. It has {', '.join(known)}.")
+        return tuple(columns)

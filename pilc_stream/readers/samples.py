@@ -1,0 +1,149 @@
+"""From stored bytes to samples: every payload checked and decoded, every error named by key and shard."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Literal, get_args
+
+from numpy.typing import NDArray
+
+from pilc_stream.codecs import Decoder
+from pilc_stream.errors import ChecksumError, FormatError, ImageError, ModelError, PilcError, UsageError, VerifyError
+from pilc_stream.images import pixel_sha256
+from pilc_stream.readers.kept import decode_kept
+from pilc_stream.readers.shards import Place
+from pilc_stream.records.manifest import Manifest
+from pilc_stream.records.payload import parse_header
+
+OnError = Literal["raise", "skip", "warn"]
+"""What to do with a sample that cannot be read: raise its error, leave it out, or leave it out with a warning."""
+
+_SAMPLE_ERRORS = (FormatError, ImageError, ModelError, VerifyError)
+_GROUP_RAW_BYTES = 1 << 25
+_GROUP_IMAGES = 128
+_KEPT_RATIO = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One image. `pixels`: uint8 or uint16, `(H, W)` or `(H, W, C)`; `columns`: the values of the columns asked for."""
+
+    key: str
+    pixels: NDArray[Any]
+    columns: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleSettings:
+    """How samples are made; the fields are those of `dataset.open`."""
+
+    device: str
+    threads: int
+    columns: tuple[str, ...]
+    verify: bool
+    max_pixels: int
+
+
+class SampleDecoder:
+    """Makes samples of payloads. Belongs to one process; threads may share it, each has a decoder of its own."""
+
+    def __init__(self, manifest: Manifest, settings: SampleSettings) -> None:
+        self._manifest = manifest
+        self._settings = settings
+        self._of_thread = threading.local()
+
+    def decode(self, places: Sequence[Place | FormatError], payloads: Sequence[bytes]) -> list[Sample | PilcError]:
+        """The samples at `places`, decoded together, with its error in the place of each that fails.
+
+        An error among `places`, for a shard whose columns are damaged, stays what it is.
+        """
+        coded = [number for number, place in enumerate(places) if isinstance(place, Place) and not place.is_kept]
+        images = dict(zip(coded, self._decode_coded([payloads[number] for number in coded]), strict=True))
+        return [
+            place if isinstance(place, FormatError) else self._sample(place, payload, images.get(number))
+            for number, (place, payload) in enumerate(zip(places, payloads, strict=True))
+        ]
+
+    def _decode_coded(self, payloads: Sequence[bytes]) -> list[NDArray[Any] | PilcError]:
+        """The images, decoded in one call or, where one payload is damaged, each alone."""
+        if not payloads:
+            return []
+        try:
+            return list(self._decoder.decode(payloads))
+        except (FormatError, ModelError) as error:
+            if len(payloads) == 1:
+                return [error]
+        return [image for payload in payloads for image in self._decode_coded([payload])]
+
+    def _sample(self, place: Place, payload: bytes, image: NDArray[Any] | PilcError | None) -> Sample | PilcError:
+        """The sample of an image that was decoded or failed to, or of a kept file where there is none."""
+        try:
+            if image is None:
+                image = self._decode_kept(place, payload)
+            elif isinstance(image, PilcError):
+                raise image
+            elif self._settings.verify and pixel_sha256(image) != place.value("pixel_sha256"):
+                raise VerifyError("the decoded pixels are not those that were compressed: their SHA-256 differs")
+        except _SAMPLE_ERRORS as error:
+            return type(error)(f"{place}: {str(error).rstrip('.')}. {_advice(error)}")
+        return Sample(place.value("key"), image, {name: place.value(name) for name in self._settings.columns})
+
+    def _decode_kept(self, place: Place, payload: bytes) -> NDArray[Any]:
+        # A source file carries no checksum of its own.
+        if sha256(payload).digest() != place.value("source_sha256"):
+            raise ChecksumError("the bytes of its source file are not those that were stored: their SHA-256 differs")
+        return decode_kept(payload, max_pixels=self._settings.max_pixels)
+
+    @property
+    def _decoder(self) -> Decoder:
+        decoder: Decoder | None = getattr(self._of_thread, "decoder", None)
+        if decoder is None:
+            decoder = Decoder(self._settings.device, self._settings.threads, self._manifest.model_file)
+            self._of_thread.decoder = decoder
+        return decoder
+
+
+def decode_groups(payloads: Sequence[bytes]) -> Iterator[slice]:
+    """Cut payloads into groups to decode together, of so few pixels that the decoded images stay small in memory."""
+    start = raw_bytes = 0
+    for number, payload in enumerate(payloads):
+        try:
+            more = parse_header(payload).raw_bytes
+        except FormatError:
+            # A kept file, or damaged: decoding will tell.
+            more = _KEPT_RATIO * len(payload)
+        if number > start and (raw_bytes + more > _GROUP_RAW_BYTES or number - start == _GROUP_IMAGES):
+            yield slice(start, number)
+            start, raw_bytes = number, 0
+        raw_bytes += more
+    if payloads:
+        yield slice(start, len(payloads))
+
+
+def check_on_error(on_error: str) -> OnError:
+    """`on_error` if it is one. Raises UsageError otherwise."""
+    known: tuple[OnError, ...] = get_args(OnError)
+    for each in known:
+        if each == on_error:
+            return each
+    raise UsageError(f"on_error is {on_error!r}; give one of {', '.join(map(repr, known))}.")
+
+
+def tolerate(error: PilcError, on_error: OnError) -> None:
+    """Raise the error of a sample, warn of it, or do nothing."""
+    if on_error == "raise":
+        raise error
+    if on_error == "warn":
+        warnings.warn(f"A sample was left out. {error}", stacklevel=3)
+
+
+def _advice(error: PilcError) -> str:
+    if isinstance(error, ModelError):
+        return "Every image that was coded with this model needs it."
+    if isinstance(error, ImageError):
+        return "It was kept as its source file; on_error='skip' goes on without it."
+    return "Restore the shard from a copy or compress its sources again; on_error='skip' goes on without this sample."

@@ -1,0 +1,122 @@
+"""Small data sets of codec `raw`, committed as the pipeline commits them, and a store that counts its reads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pilc_stream.codecs import open_codec
+from pilc_stream.images import pixel_sha256
+from pilc_stream.records.commit import commit_shard, create_job, put_shard
+from pilc_stream.records.manifest import Manifest, finish
+from pilc_stream.records.record import SOURCE_CODEC, Record, ShardEntry
+from pilc_stream.records.shard import build_shard
+from pilc_stream.storage import RetryPolicy, Store
+
+ZERO_DIGEST = bytes(32)
+
+
+class CountingStore(Store):
+    """Remembers every ranged read as `(path, offset, length)`."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, {}, RetryPolicy())
+        self.reads: list[tuple[str, int, int]] = []
+
+    def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        self.reads += [(path, offset, length) for offset, length in ranges]
+        return super().read_ranges(path, ranges)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A data set on disk and what was put in: images in row order (empty for a kept file), the records, the manifest."""
+
+    path: Path
+    images: list[np.ndarray]
+    records: list[Record]
+    manifest: Manifest
+
+    @property
+    def url(self) -> str:
+        return str(self.path)
+
+    def damage(self, row: int, at: int = -1) -> None:
+        """Flip a bit of byte `at` in the payload of `row`."""
+        starts = np.cumsum([0, *(shard.rows for shard in self.manifest.shards)])
+        shard = int(np.searchsorted(starts, row, side="right")) - 1
+        offset, length = self.manifest.byte_range(shard, row - int(starts[shard]))
+        self.flip(self.path / self.manifest.shards[shard].path, offset + at % length)
+
+    @staticmethod
+    def flip(path: Path, at: int) -> None:
+        data = bytearray(path.read_bytes())
+        data[at] ^= 1
+        path.write_bytes(data)
+
+
+def image_of(row: int, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """The image of a row: noise that tells the row, of a shape of its own."""
+    random = np.random.default_rng(row)
+    shape = (3 + row % 4, 2 + row % 3, 3) if shape is None else shape
+    return random.integers(0, 256, shape, np.uint8)
+
+
+def coded_record(key: str, image: np.ndarray, columns: Mapping[str, Any]) -> Record:
+    [payload] = open_codec("raw").encode([image])
+    height, width, channels = image.shape if image.ndim == 3 else (*image.shape, 1)
+    mode = "L" if channels == 1 else "RGB"
+    digests = pixel_sha256(image), hashlib.sha256(key.encode()).digest()
+    sizes = image.nbytes, 2 * image.nbytes
+    return Record(key, payload, "raw", "", width, height, channels, 8, mode, *sizes, *digests, dict(columns))
+
+
+def kept_record(key: str, data: bytes, columns: Mapping[str, Any]) -> Record:
+    digests = ZERO_DIGEST, hashlib.sha256(data).digest()
+    return Record(key, data, SOURCE_CODEC, "", 0, 0, 0, 0, "", 0, len(data), *digests, dict(columns))
+
+
+def write_shard(store: Store, index: int, records: Sequence[Record]) -> ShardEntry:
+    data, ranges = build_shard(records)
+    path, digest = put_shard(store, index, data)
+    kept = sum(record.codec == SOURCE_CODEC for record in records)
+    payload_bytes = sum(len(record.payload) for record in records)
+    raw_bytes, source_bytes = (sum(getattr(r, name) for r in records) for name in ("raw_bytes", "source_bytes"))
+    counts = len(records), 0, kept, raw_bytes, source_bytes, payload_bytes, raw_bytes
+    return commit_shard(store, ShardEntry(index, path, digest, len(data), *counts, seconds=0.0), ranges)
+
+
+MakeDataset = Callable[..., Made]
+
+
+def make_set(
+    path: Path,
+    sizes: Sequence[int],
+    kept: Mapping[int, bytes] | None = None,
+    shape: tuple[int, ...] | None = None,
+    done: bool = True,
+) -> Made:
+    """Shards of these sizes; row r has key "class-K/image-R.png" and label K = r % 3. `kept`: files kept by row."""
+    store = CountingStore(str(path))
+    create_job(store, {"purpose": "test"})
+    records: list[Record] = []
+    images: list[np.ndarray] = []
+    for index, size in enumerate(sizes):
+        first = len(records)
+        for row in range(first, first + size):
+            key, columns = f"class-{row % 3}/image-{row:05}.png", {"label": row % 3, "name": f"name {row}"}
+            if kept and row in kept:
+                images.append(np.empty(0, np.uint8))
+                records.append(kept_record(key, kept[row], columns))
+            else:
+                image = image_of(row, shape)
+                images.append(image)
+                records.append(coded_record(key, image, columns))
+        write_shard(store, index, records[first:])
+    manifest = finish(store) if done else Manifest.of(store, allow_partial=True)
+    return Made(path, images, records, manifest)
