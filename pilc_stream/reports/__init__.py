@@ -1,0 +1,1 @@
+"""Reports: benchmarks and their recorded runs."""
