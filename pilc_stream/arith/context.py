@@ -1,7 +1,7 @@
 """The causal context of a pixel: from decoded neighbours to the inputs of the perceptron.
 
 Channels are in coding order (G, R, B); a grey image stands three times in the context and is coded once. Neighbours
-are offsets ``(dy, dx)`` that a wavefront ``t = x + 2 y`` has already decoded, so ``2 dy + dx < 0`` for each of them.
+are offsets ``(dy, dx)`` that a wavefront ``t = x + 2 y`` decoded 1 to 7 steps ago, so ``-7 <= 2 dy + dx < 0`` for each.
 
 Outside the tile (`padding rule`): the pixel left of a row repeats the first pixel of the row above, the pixel right of
 a row repeats the last one of that row, a row above the first repeats row 0 moved right by two pixels per row (the same
@@ -21,6 +21,9 @@ BEFORE_FIRST = 128
 MAX_EXPONENT = 7
 ROWS_ABOVE = 3
 COLUMNS_AROUND = 3
+STEPS_BACK = 7
+"""How many steps of the wavefront a neighbour may lie back, so that a decoder can keep the last eight steps only."""
+
 ERROR_NEIGHBOURS = ((0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0))
 """Where recorded errors are looked up: W, N, NW, NE, WW, NN. The first four are inputs one by one."""
 
@@ -28,10 +31,13 @@ Offset = tuple[int, int]
 
 
 def check_neighbours(neighbours: Sequence[Offset]) -> None:
-    """Raise ValueError unless all `neighbours` are causal, distinct and inside the padding."""
+    """Raise ValueError unless all `neighbours` are causal, recent enough, distinct and inside the padding."""
     for dy, dx in neighbours:
-        if not (2 * dy + dx < 0 and -ROWS_ABOVE <= dy <= 0 and abs(dx) <= COLUMNS_AROUND):
-            raise ValueError(f"the neighbour (dy={dy}, dx={dx}) is not decoded before its pixel or beyond the padding")
+        if not (-STEPS_BACK <= 2 * dy + dx < 0 and -ROWS_ABOVE <= dy <= 0 and abs(dx) <= COLUMNS_AROUND):
+            raise ValueError(
+                f"the neighbour (dy={dy}, dx={dx}) lies beyond the padding of {ROWS_ABOVE} rows and {COLUMNS_AROUND} "
+                f"columns, or not 1 to {STEPS_BACK} steps of the wavefront before its pixel"
+            )
     if len(set(neighbours)) != len(neighbours):
         raise ValueError("a neighbour is listed twice")
 

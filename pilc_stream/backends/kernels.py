@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from pilc_stream.arith.context import (
     CHANNELS,
+    STEPS_BACK,
     base_predictions,
     context_inputs,
     earlier_channel_inputs,
@@ -31,8 +32,8 @@ from pilc_stream.backends.vector import I8, I16, I32, I64, POINTER, Lanes, Vecto
 from pilc_stream.models.model import Layer, WaveModel
 from pilc_stream.models.spec import EARLIER_INPUTS, WaveSpec
 
-SLOTS = 8
-"""Steps kept in the ring: the farthest neighbour, (-3, -1), lies seven steps back."""
+SLOTS = STEPS_BACK + 1
+"""Steps kept in the ring; a power of two, because slots are found by masking."""
 
 OUTPUT_BLOCK = 12
 """Units of a layer whose sums are held in registers at once."""
@@ -94,7 +95,8 @@ class PackedParameters:
     """All layers as one int32 array, and where each begins.
 
     A layer is stored in blocks of `OUTPUT_BLOCK` units: their biases, their shifts, then for each pair of inputs one
-    pair of weights per unit. Units are padded to an even number with zeros, inputs to whole pairs.
+    pair of weights per unit. Inputs are padded to whole pairs with zeros, and so are the units of layers whose output
+    is stored in pairs (trunk and hidden; a mean or scale is one unit).
     """
 
     values: NDArray[np.int32]
@@ -120,20 +122,20 @@ def pack_parameters(model: WaveModel) -> PackedParameters:
     offsets, position = {}, 0
     for name in model.spec.layers():
         offsets[name] = position
-        for part in _packed_layer(model.layers[name], input_segments(model.spec, name)):
+        in_pairs = not name.endswith((".mean", ".scale"))
+        for part in _packed_layer(model.layers[name], input_segments(model.spec, name), in_pairs):
             parts.append(part)
             position += len(part)
     return PackedParameters(np.concatenate(parts), offsets)
 
 
-def _packed_layer(layer: Layer, segments: Sequence[int]) -> list[NDArray[np.int32]]:
-    outputs = len(layer.bias)
+def _packed_layer(layer: Layer, segments: Sequence[int], in_pairs: bool) -> list[NDArray[np.int32]]:
     columns, start = [], 0
     for size in segments:
         segment = layer.weight[:, start : start + size].astype(np.int32)
         columns.append(np.pad(segment, ((0, 0), (0, size % 2))))
         start += size
-    odd = outputs % 2 if outputs > 1 else 0
+    odd = len(layer.bias) % 2 if in_pairs else 0
     weight = np.pad(np.concatenate(columns, axis=1), ((0, odd), (0, 0)))
     bias, shift = np.pad(layer.bias, (0, odd)), np.pad(layer.shift.astype(np.int32), (0, odd))
     pairs = (weight[:, 0::2] & 0xFFFF) | (weight[:, 1::2] << 16)
