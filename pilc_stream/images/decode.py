@@ -70,6 +70,17 @@ _KEPT = (
     DdsImagePlugin.DdsImageFile.format,
 )
 
+# Formats that are common among images and that Pillow cannot decode: name, signature and its offset.
+_UNREADABLE = (
+    ("HEIC", b"ftyphei", 4),
+    ("HEIC", b"ftyphev", 4),
+    ("HEIF", b"ftypmif1", 4),
+    ("JPEG XL", b"\xff\x0a", 0),
+    ("JPEG XL", b"\0\0\0\x0cJXL \r\n\x87\n", 0),
+    ("PDF", b"%PDF-", 0),
+    ("PostScript", b"%!PS", 0),
+)
+
 _MODE_REASONS = {
     "1": "1 bit per sample",
     "P": "palette colours",
@@ -242,6 +253,9 @@ def _describe_tiff(tags: dict[int, Any]) -> bytes | None:
 
 def _describe_unknown(data: bytes) -> str:
     start = data[:512]
+    for name, signature, offset in _UNREADABLE:
+        if start[offset : offset + len(signature)] == signature:
+            return f"the file begins like {name}, which this release cannot decode; convert it or leave it as it is"
     if not start.strip(b"\0"):
         return "the file holds zero bytes only, not an image"
     text = start.decode("utf-8", "replace").removesuffix("\ufffd")

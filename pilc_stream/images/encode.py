@@ -13,6 +13,8 @@ from pilc_stream.images.pixels import MODE_CHANNELS, Pixels
 
 # A PNG begins with 8 bytes of signature and an IHDR chunk of 25.
 _AFTER_IHDR = 33
+# On photographs level 6 takes almost three times as long as level 3 and saves 0.1 %.
+_COMPRESS_LEVEL = 3
 
 
 def encode_png(pixels: Pixels) -> bytes:
@@ -31,7 +33,7 @@ def encode_png(pixels: Pixels) -> bytes:
         )
     chunks = unpack_extras(pixels.extras, channels)
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(array)).save(buffer, format="PNG")
+    Image.fromarray(np.ascontiguousarray(array)).save(buffer, format="PNG", compress_level=_COMPRESS_LEVEL)
     plain = buffer.getvalue()
     # The chunks are spliced in here because Pillow's writer passes on only some of them.
     return plain[:_AFTER_IHDR] + b"".join(png_chunk(*chunk) for chunk in chunks) + plain[_AFTER_IHDR:]

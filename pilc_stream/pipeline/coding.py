@@ -141,6 +141,8 @@ class Coder:
             self.statistics.fallback[image.refusal] += 1
         header, pixels, statistics = image.header, image.pixels, self.statistics
         codec = SOURCE_CODEC if payload is None else self._codec.name
+        # Pixels know their shape better than a header does: some formats turn the image while it is decoded.
+        height, width = pixels.array.shape[:2] if pixels else (header.height, header.width) if header else (0, 0)
         statistics.codecs[codec] += 1
         if payload is not None and pixels is not None:
             statistics.coded_source_bytes += len(image.data)
@@ -151,8 +153,8 @@ class Coder:
             payload=image.data if payload is None else payload,
             codec=codec,
             model="" if payload is None else self._codec.model_sha256,
-            width=header.width if header else 0,
-            height=header.height if header else 0,
+            width=width,
+            height=height,
             channels=header.channels if header else 0,
             bit_depth=header.bit_depth if header else 0,
             mode=header.mode if header else "",

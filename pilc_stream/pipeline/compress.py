@@ -8,7 +8,7 @@ task and a rival driver are all harmless.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -27,6 +27,9 @@ from pilc_stream.storage import Store
 DEFAULT_BATCH_PIXELS = 1 << 22
 """Pixels coded together unless told otherwise: 4 million, 12 MB as RGB."""
 
+BatchProgress = Callable[[Sequence[Record]], None]
+"""Called with the records of a batch once they are coded and verified."""
+
 
 @dataclass(frozen=True, slots=True)
 class CompressSettings:
@@ -43,7 +46,7 @@ class CompressSettings:
     verify: Verify = "all"
     batch_pixels: int = DEFAULT_BATCH_PIXELS
     max_pixels: int = DEFAULT_MAX_PIXELS
-    read_ahead_bytes: int = 64 << 20
+    read_ahead_bytes: int = 32 << 20
     read_threads: int = 8
     decode_threads: int = 2
     device: str = "auto"
@@ -76,9 +79,10 @@ def compress_shard(
     settings: CompressSettings | None = None,
     *,
     decoder: Decoder | None = None,
+    progress: BatchProgress | None = None,
 ) -> ShardEntry:
     """Compress and commit one shard; return its entry. `make_shard` says more about it."""
-    return make_shard(task, codec, store, settings, decoder=decoder).entry
+    return make_shard(task, codec, store, settings, decoder=decoder, progress=progress).entry
 
 
 def make_shard(
@@ -88,13 +92,15 @@ def make_shard(
     settings: CompressSettings | None = None,
     *,
     decoder: Decoder | None = None,
+    progress: BatchProgress | None = None,
 ) -> ShardResult:
     """Compress and commit one shard into `store`; where it is committed already, return that.
 
     Every item becomes one record, in order. Files that cannot be decoded, that the codec fails on or does not give
     back exactly are kept as they came and listed; files that the codec does not take or not make smaller are kept
     as they came and counted. No payload is ever larger than its file.
-    `decoder` verifies; without one it is made for the device of `settings`.
+    `decoder` verifies; without one it is made for the device of `settings`. `progress` is handed the records of
+    each batch, as they will be stored, long before the shard is committed.
     Raises StorageError where a file cannot be read or the shard cannot be written (nothing is committed then),
     DeviceError or ModelError where the codec does not work at all.
     """
@@ -105,7 +111,7 @@ def make_shard(
     start = time.perf_counter()
     coder = Coder(codec, decoder or _decoder_of(codec, settings), settings.verify)
     times = coder.statistics.times
-    records = _code(task, coder, settings)
+    records = _code(task, coder, settings, progress)
     with times.measure("write"):
         file, ranges = build_shard(records)
         if codec.model_bytes:
@@ -125,12 +131,14 @@ def make_shard(
         sub_pixels=_sub_pixels(records),
         seconds=time.perf_counter() - start,
     )
+    # By key: in whatever order stages and batches found them, the same shard has the same list.
+    errors = tuple(sorted(coder.errors, key=lambda error: error.key))
     with times.measure("write"):
-        entry = commit_shard(store, entry, ranges, coder.errors)
-    return ShardResult(entry, coder.statistics, tuple(coder.errors))
+        entry = commit_shard(store, entry, ranges, errors)
+    return ShardResult(entry, coder.statistics, errors)
 
 
-def _code(task: ShardTask, coder: Coder, settings: CompressSettings) -> list[Record]:
+def _code(task: ShardTask, coder: Coder, settings: CompressSettings, progress: BatchProgress | None) -> list[Record]:
     limits = LoadLimits(
         batch_pixels=settings.batch_pixels,
         max_pixels=settings.max_pixels,
@@ -142,7 +150,10 @@ def _code(task: ShardTask, coder: Coder, settings: CompressSettings) -> list[Rec
     # Closed also when interrupted, so that the pools' threads end with the call.
     with closing(load_batches(task.items, limits, coder.statistics.times)) as batches:
         for batch in batches:
-            records += coder.code(batch)
+            made = coder.code(batch)
+            records += made
+            if progress:
+                progress(made)
             # Pixels must be gone before the next batch is decoded, and a variable of a loop outlives its turn.
             batch.clear()
     return records

@@ -19,9 +19,6 @@ from pilc_stream.images import MODE_CHANNELS, pixel_sha256
 from pilc_stream.records.manifest import Manifest
 from pilc_stream.records.payload import parse_header
 
-Progress = Callable[[int, int], None]
-"""Called with the number of images and of their decoded bytes that were done since the last call."""
-
 BATCH_RAW_BYTES = 1 << 24
 """Decoded bytes of a batch, unless a single image has more."""
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+Progress = Callable[[int, int], None]
+"""Called with the number of images, and of their decoded bytes, that were done since the last call."""
 
 
 @dataclass(slots=True)
@@ -33,6 +36,11 @@ class StageTimes:
         finally:
             setattr(self, stage, getattr(self, stage) + time.perf_counter() - start)
 
+    def add(self, other: StageTimes) -> None:
+        """Add another shard's times."""
+        for stage in fields(self):
+            setattr(self, stage.name, getattr(self, stage.name) + getattr(other, stage.name))
+
     def to_json(self) -> dict[str, float]:
         """Stage to seconds, rounded to milliseconds."""
         return {stage.name: round(getattr(self, stage.name), 3) for stage in fields(self)}
@@ -40,7 +48,7 @@ class StageTimes:
 
 @dataclass(slots=True)
 class ShardStatistics:
-    """Counts of one shard beyond its ShardEntry.
+    """Counts of one shard, or of several added up, beyond what a ShardEntry says.
 
     `codecs`: records per codec. `fallback`: why sound images were kept as they came, with the number of each reason.
     `failed`: records per stage that failed. `verified`: payloads that were decoded again and found equal.
@@ -55,6 +63,17 @@ class ShardStatistics:
     coded_payload_bytes: int = 0
     coded_sub_pixels: int = 0
     times: StageTimes = field(default_factory=StageTimes)
+
+    def add(self, other: ShardStatistics) -> None:
+        """Add another shard's counts and times, for the totals of a job."""
+        self.codecs += other.codecs
+        self.fallback += other.fallback
+        self.failed += other.failed
+        self.verified += other.verified
+        self.coded_source_bytes += other.coded_source_bytes
+        self.coded_payload_bytes += other.coded_payload_bytes
+        self.coded_sub_pixels += other.coded_sub_pixels
+        self.times.add(other.times)
 
     def to_json(self) -> dict[str, Any]:
         """The counts as JSON values, names sorted."""

@@ -25,7 +25,6 @@ from pilc_stream.pipeline.reading import (
     BATCH_RAW_BYTES,
     COLUMNS,
     Finding,
-    Progress,
     Row,
     batches,
     decode_each,
@@ -36,6 +35,7 @@ from pilc_stream.pipeline.reading import (
     rows_of,
     source_fault,
 )
+from pilc_stream.pipeline.statistics import Progress
 from pilc_stream.records.manifest import Manifest
 from pilc_stream.records.pages import locate_payloads
 from pilc_stream.records.record import SOURCE_CODEC, ShardEntry

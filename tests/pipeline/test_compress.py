@@ -27,6 +27,7 @@ from pilc_stream.images import decode_image
 from pilc_stream.pipeline import coding
 from pilc_stream.pipeline.compress import CompressSettings, ShardResult, compress_shard, make_shard
 from pilc_stream.pipeline.plan import ShardTask, plan_shards
+from pilc_stream.pipeline.statistics import ShardStatistics
 from pilc_stream.records.commit import committed_indices, put_model, read_commit, read_errors, read_model
 from pilc_stream.records.record import SOURCE_CODEC
 from pilc_stream.records.shard import read_table
@@ -128,6 +129,16 @@ def test_records_say_what_the_sources_are(folder_of: Any, photo_like: Any, file_
     assert json.loads(json.dumps(statistics.to_json()))["seconds"].keys() == {
         *("read", "decode", "code", "verify", "write")
     }
+
+
+def test_a_picture_that_is_stored_turned_is_recorded_upright(
+    folder_of: Any, photo_like: Any, file_of: Any, store: Store
+) -> None:
+    folder = folder_of({"turned.tif": file_of(photo_like(6, 4), "TIFF", tiffinfo={274: 6})})
+    result = make_shard(_task(folder), open_codec("raw"), store)
+    (row,) = _rows(store, result)
+    _assert_sound([row], folder)
+    assert (row["codec"], row["width"], row["height"]) == ("raw", 6, 4)
 
 
 def test_a_tie_keeps_the_payload(bitmaps: Path, store: Store) -> None:
@@ -241,6 +252,30 @@ def test_a_committed_shard_is_left_alone(bitmaps: Path, store: Store) -> None:
     assert again.entry == first.entry
     assert again.statistics is None
     assert {path: store.read(path) for path in store.list("")} == before
+
+
+def test_progress_hears_of_every_batch(bitmaps: Path, store: Store) -> None:
+    done: list[list[tuple[str, int]]] = []
+    result = make_shard(
+        _task(bitmaps),
+        open_codec("raw"),
+        store,
+        CompressSettings(batch_pixels=200),
+        progress=lambda records: done.append([(record.key, len(record.payload)) for record in records]),
+    )
+    assert [len(batch) for batch in done] == [3, 3, 3, 1]
+    stored = [(row["key"], len(row["payload"])) for row in _rows(store, result)]
+    assert [each for batch in done for each in batch] == stored
+
+
+def test_statistics_add_up(bitmaps: Path, tmp_path: Path) -> None:
+    total = ShardStatistics()
+    for name in ("one", "two"):
+        result = make_shard(_task(bitmaps), open_codec("raw"), Store.open(str(tmp_path / name)))
+        assert result.statistics is not None
+        total.add(result.statistics)
+    assert (total.codecs, total.verified, total.coded_sub_pixels) == ({"raw": 20}, 20, 20 * 192)
+    assert total.times.code >= result.statistics.times.code > 0
 
 
 def test_a_rival_that_commits_first_wins(bitmaps: Path, store: Store) -> None:
