@@ -39,3 +39,22 @@ def decode_slot(state: Any) -> Any:
 def decode_advance(state: Any, start: Any, frequency: Any) -> Any:
     """The state after removing the symbol; if below `STATE_LOW`, shift in one word."""
     return frequency * (state >> PRECISION_BITS) + (state & SLOT_MASK) - start
+
+
+def most_symbols_per_word(largest_frequency: int) -> int:
+    """How many symbols a lane can decode at most between two words, if no frequency exceeds `largest_frequency`.
+
+    From a state ``q 2**16 + t`` a symbol leads to ``frequency q + (t - start)`` with ``t - start`` in
+    ``[0, frequency)``, so to at most ``largest_frequency q + min(t, largest_frequency - 1)``, which rises with the
+    state. Following that bound down from the largest state, until a word is needed, counts at least as many symbols as
+    any lane decodes from its first state or from any word. Tables give all 256 symbols at least 1 of ``2**16``, so
+    ``largest_frequency <= 2**16 - 255`` and every step loses at least 255: the count is finite.
+
+    >>> [most_symbols_per_word(frequency) for frequency in (1, 2**8, 2**15, 2**16 - 255)]
+    [1, 2, 16, 2993]
+    """
+    state, symbols = (1 << 32) - 1, 0
+    while state >= STATE_LOW:
+        state = largest_frequency * (state >> PRECISION_BITS) + min(state & SLOT_MASK, largest_frequency - 1)
+        symbols += 1
+    return symbols

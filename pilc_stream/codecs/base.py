@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -75,9 +76,10 @@ def check_region(region: Sequence[int] | None, header: Header) -> Region | None:
     """`region` as a `Region` inside the image; UsageError where it is not."""
     if region is None:
         return None
-    if len(region) != 4:
-        raise UsageError(f"region: {tuple(region)} is not (y, x, height, width)")
-    y, x, height, width = (int(value) for value in region)
+    try:
+        y, x, height, width = (operator.index(value) for value in region)
+    except (TypeError, ValueError):
+        raise UsageError(f"region: {region!r} is not (y, x, height, width) in whole pixels") from None
     if min(y, x) < 0 or min(height, width) < 1 or y + height > header.height or x + width > header.width:
         raise UsageError(
             f"region: (y={y}, x={x}, height={height}, width={width}) does not lie inside "

@@ -11,13 +11,15 @@ from typing import Any
 from numpy.typing import NDArray
 
 from pilc_stream.backends import open_engine
+from pilc_stream.backends.base import STATE_BYTES
 from pilc_stream.codecs.base import Codec, Image, TileDecoder, check_image, check_region
 from pilc_stream.codecs.raw import RawCodec, RawDecoder
 from pilc_stream.codecs.wave import WaveCodec, WaveDecoder
-from pilc_stream.errors import ModelError, ModelNotFoundError, UsageError
+from pilc_stream.errors import ModelError, ModelNotFoundError, TruncatedError, UsageError
 from pilc_stream.models.model import WaveModel, load_model
 from pilc_stream.models.shipped import preset_bytes, preset_digests, preset_names
 from pilc_stream.records.payload import CHECKSUM_BYTES, Header, Payload, parse_header, parse_payload
+from pilc_stream.records.tiling import Region
 
 DEFAULT_PROFILE = "fast"
 
@@ -100,28 +102,35 @@ class Decoder:
             groups.setdefault((payload.header.codec, payload.header.model_digest), []).append(index)
         out: dict[int, Image] = {}
         for key, indices in groups.items():
-            images = self._decoder(*key, parsed[indices[0]]).decode(
+            first = indices[0]
+            images = self._decoder(*key, parsed[first], wanted[first]).decode(
                 [parsed[i] for i in indices], [wanted[i] for i in indices]
             )
             out.update(zip(indices, images, strict=True))
         return [out[index] for index in range(len(parsed))]
 
     def extras(self, payload: bytes) -> bytes:
-        """The bytes carried along with the image; empty where there are none."""
-        return parse_header(payload).extras
+        """The bytes carried along with the image; empty where there are none. Raises FormatError for damaged ones."""
+        if not parse_header(payload).extras:
+            return b""
+        parsed = parse_payload(payload)
+        # Every tile's checksum covers the header, and so the extras.
+        parsed.check_tile(0)
+        return parsed.header.extras
 
     def inspect(self, payload: bytes) -> PayloadInfo:
         """What the payload holds and where its bytes go."""
         return inspect_payload(payload)
 
-    def _decoder(self, codec: str, digest: bytes, first: Payload) -> TileDecoder:
+    def _decoder(self, codec: str, digest: bytes, first: Payload, region: Region | None) -> TileDecoder:
         key = (codec, digest)
         if key not in self._decoders:
             if codec == "raw":
                 self._decoders[key] = RawDecoder()
             else:
-                # A flipped digest must read as damage, not as an unknown model.
-                first.check_tile(0)
+                # A flipped digest must read as damage, not as an unknown model. Any tile's checksum covers it; one of
+                # the region is taken, so that damage elsewhere is no concern of the region's, as it is later on.
+                first.check_tile(first.header.tiling.touching(region)[0] if region else 0)
                 model = self._model(digest)
                 self._decoders[key] = WaveDecoder(model, open_engine(self._device, self._threads))
         return self._decoders[key]
@@ -176,7 +185,9 @@ def inspect_payload(payload: bytes) -> PayloadInfo:
     tile_bytes = sum(len(tile) for tile in parsed.tiles)
     checksum_bytes = CHECKSUM_BYTES * len(parsed.tiles)
     lanes = 1 << header.lanes_log2 if header.model_digest else 0
-    flush_bytes = 4 * lanes * len(parsed.tiles)
+    flush_bytes = STATE_BYTES * lanes * len(parsed.tiles)
+    if any(len(tile) < STATE_BYTES * lanes for tile in parsed.tiles):
+        raise TruncatedError(f"payload: a tile is shorter than the states of its {lanes} lanes")
     sub_pixels = header.height * header.width * header.channels
     return PayloadInfo(
         codec=header.codec,

@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilc_stream.arith.context import CHANNELS
+from pilc_stream.arith.rans import PRECISION_BITS, most_symbols_per_word
 from pilc_stream.backends import Engine, TileJob
+from pilc_stream.backends.base import STATE_BYTES, WORD_BYTES
 from pilc_stream.codecs.base import Image, check_all_tiles, check_image, header_fields
 from pilc_stream.codecs.raw import RawCodec
-from pilc_stream.errors import FormatError, UsageError
+from pilc_stream.errors import FormatError, TruncatedError, UsageError
 from pilc_stream.models.model import WaveModel
 from pilc_stream.records.payload import Header, Payload, pack_payload
 from pilc_stream.records.tiling import DEFAULT_TILE_LOG2, Region, Tiling, default_lanes_log2
@@ -100,6 +102,8 @@ class WaveDecoder:
 
     def __init__(self, model: WaveModel, engine: Engine) -> None:
         self.model, self.engine = model, engine
+        frequencies = np.diff(model.cdf.astype(np.int64), axis=1, append=1 << PRECISION_BITS)
+        self._symbols_per_word = most_symbols_per_word(int(frequencies.max()))
 
     def decode(self, payloads: Sequence[Payload], regions: Sequence[Region | None]) -> list[Image]:
         """The images, or their regions from the tiles that touch them."""
@@ -116,7 +120,9 @@ class WaveDecoder:
             wanted_tiles.append(wanted)
             for index in wanted:
                 _, _, height, width = header.tiling.tile(index)
-                jobs.append(TileJob(payload.tiles[index], height, width, header.channels, header.lanes_log2))
+                job = TileJob(payload.tiles[index], height, width, header.channels, header.lanes_log2)
+                self._check_length(job)
+                jobs.append(job)
 
         tiles = iter(self.engine.decode_tiles(self.model, jobs))
         out: list[Image] = []
@@ -128,6 +134,22 @@ class WaveDecoder:
                 _paste(image, y0, x0, next(tiles), header.tiling.tile(index))
             out.append(image[:, :, 0] if header.two_axes else image)
         return out
+
+    def _check_length(self, job: TileJob) -> None:
+        """Raise TruncatedError where no stream of this length can hold the tile.
+
+        A lane decodes at most `most_symbols_per_word` symbols from its state and as many from each word, so there are
+        at most that many times lanes plus words. Checked before any backend sees the tile: what a hostile header
+        announces takes memory and time only in proportion to the bytes that come with it.
+        """
+        symbols = job.height * job.width * job.channels
+        lanes = 1 << job.lanes_log2
+        words = max(0, len(job.stream) - STATE_BYTES * lanes) // WORD_BYTES
+        if symbols > self._symbols_per_word * (lanes + words):
+            raise TruncatedError(
+                f"tile: a stream of {len(job.stream)} bytes cannot hold {job.height} x {job.width} pixels of "
+                f"{job.channels} channels under this model; the header or the stream is not what was encoded"
+            )
 
 
 def _paste(image: NDArray[np.uint8], y0: int, x0: int, tile: NDArray[np.uint8], place: Region) -> None:

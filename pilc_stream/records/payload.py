@@ -124,17 +124,18 @@ def parse_payload(data: bytes | memoryview) -> Payload:
     """
     view = memoryview(data).cast("B")
     header, position = _parse_header(view)
+    # However many tiles a hostile header announces: refused here unless there is a byte of directory and a checksum
+    # for each, so that time and memory stay in proportion to the bytes.
+    if len(view) - position < (1 + CHECKSUM_BYTES) * header.tile_count - 1:
+        raise _too_few(view, header)
     lengths = []
-    # However many tiles a hostile header announces, each takes a byte here, so the loop ends with the bytes.
     for _ in range(header.tile_count - 1):
         length, position = _get_varint(view, position, "a tile's length")
         lengths.append(length)
     head_crc = google_crc32c.value(bytes(view[:position]))
     rest = len(view) - position - sum(lengths) - CHECKSUM_BYTES * header.tile_count
     if rest < 0:
-        raise TruncatedError(
-            f"payload: {len(view)} bytes do not hold the {header.tile_count} tiles that the header announces"
-        )
+        raise _too_few(view, header)
     lengths.append(rest)
     if not header.model_digest and rest != header.raw_bytes:
         raise TruncatedError(f"payload (raw): {rest} bytes of pixels, {header.raw_bytes} announced")
@@ -199,6 +200,12 @@ def _parse_header(view: memoryview) -> tuple[Header, int]:
         position += length
     bit_depth = 16 if flags & _DEPTH_16 else 8
     return Header(codec, height, width, channels, bit_depth, two_axes, digest, tile_log2, lanes_log2, extras), position
+
+
+def _too_few(view: memoryview, header: Header) -> TruncatedError:
+    return TruncatedError(
+        f"payload: {len(view)} bytes do not hold the {header.tile_count} tiles that the header announces"
+    )
 
 
 def _checksum(head_crc: int, index: int, tile: bytes | memoryview) -> int:
