@@ -76,7 +76,7 @@ def photo_like() -> Callable[..., Pixels]:
 
 @pytest.fixture(scope="session")
 def file_of() -> Callable[..., bytes]:
-    """A maker of image file bytes from pixels; `format` as Pillow names it, other keywords as `Image.save` takes them."""
+    """A maker of image file bytes from pixels; `format` and other keywords go to `Image.save`."""
 
     def make(pixels: Pixels, format: str = "PNG", **options: Any) -> bytes:
         sink = io.BytesIO()

@@ -192,12 +192,16 @@ def read_errors(store: Store, index: int) -> list[RecordError]:
         return []
     place = f"{store.url}/{commit.errors}"
     found = []
-    for number, line in enumerate(store.read(commit.errors).decode("utf-8", "replace").splitlines(), start=1):
+    # Not splitlines: keys may hold other line ends than the one that JSON escapes.
+    for number, line in enumerate(store.read(commit.errors).split(b"\n")[:-1], start=1):
         try:
-            fields = json.loads(line)
-            found.append(RecordError(key=fields["key"], stage=fields["stage"], reason=fields["reason"]))
-        except (ValueError, TypeError, KeyError) as error:
-            raise damaged(place, f"line {number}", line, "an object with key, stage and reason") from error
+            fields = json.loads(line.decode("utf-8"))
+            error = RecordError(key=fields["key"], stage=fields["stage"], reason=fields["reason"])
+        except (ValueError, TypeError, KeyError) as cause:
+            raise damaged(place, f"line {number}", line, "an object with key, stage and reason") from cause
+        if not all(isinstance(text, str) for text in (error.key, error.stage, error.reason)):
+            raise damaged(place, f"line {number}", line, "texts for key, stage and reason")
+        found.append(error)
     return found
 
 
@@ -242,8 +246,8 @@ def _parse_commit(store: Store, index: int, data: bytes, *, with_ranges: bool) -
         raise damaged(place, "index", entry.index, str(index))
     payloads = take_object(document, "payloads", place)
     errors = document.get("errors")
-    if errors is not None and not (isinstance(errors, str) and errors.startswith(layout.ERRORS_FOLDER + "/")):
-        raise damaged(place, "errors", errors, f"a path in {layout.ERRORS_FOLDER} or null")
+    if errors is not None and not layout.is_errors(errors, index):
+        raise damaged(place, "errors", errors, f"the path of shard {index}'s errors, or null")
     ranges = unpack_ranges(payloads, entry, place) if with_ranges else np.empty((0, 2), np.int64)
     return Commit(entry, ranges, errors)
 
@@ -257,7 +261,7 @@ def _check_entry(entry: ShardEntry, ranges: Sequence[tuple[int, int]]) -> None:
         raise UsageError(f"This shard cannot be committed. {error}") from error
     if int(found[:, 1].sum()) != entry.payload_bytes:
         raise UsageError(
-            f"This shard cannot be committed: its payloads have {int(found[:, 1].sum())} bytes, its entry says "
+            f"This shard cannot be committed. Its payloads have {int(found[:, 1].sum())} bytes, its entry says "
             f"payload_bytes={entry.payload_bytes}."
         )
 

@@ -23,7 +23,8 @@ _MAX_INT64: Final = 2**63 - 1
 def dump(document: Mapping[str, Any]) -> bytes:
     """Return `document` as JSON bytes, compact, with the format's version first, a newline last."""
     versioned = {"format": DATASET_FORMAT_VERSION, **document}
-    return (json.dumps(versioned, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n").encode()
+    # ASCII: file names that are not UTF-8 have characters that UTF-8 cannot hold.
+    return (json.dumps(versioned, separators=(",", ":"), allow_nan=False) + "\n").encode("ascii")
 
 
 def parse(data: bytes, place: str) -> dict[str, Any]:

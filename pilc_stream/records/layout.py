@@ -17,8 +17,8 @@ JOB_PATH: Final = "_pilc/job.json"
 MANIFEST_PATH: Final = "_pilc/manifest.json"
 SUCCESS_PATH: Final = "_SUCCESS"
 
-_COMMIT = re.compile(r"_pilc/commits/(\d{6,})\.json")
-_PART = re.compile(r"data/part-(\d{6,})-([0-9a-f]{12})\.parquet")
+_COMMIT = re.compile(r"_pilc/commits/([0-9]{6,})\.json")
+_PART = re.compile(r"data/part-([0-9]{6,})-([0-9a-f]{12})\.parquet")
 _MODEL = re.compile(r"_pilc/models/([0-9a-f]{64})\.safetensors")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -53,6 +53,14 @@ def commit_index(path: str) -> int | None:
     match = _COMMIT.fullmatch(path)
     index = int(match[1]) if match else None
     return index if index is not None and commit_path(index) == path else None
+
+
+def is_errors(path: object, index: int) -> bool:
+    """Tell whether `path` is one that a shard's list of errors can have."""
+    if not isinstance(path, str):
+        return False
+    stem = errors_path(index).removesuffix(".jsonl")
+    return path == f"{stem}.jsonl" or re.fullmatch(re.escape(stem) + r"-[0-9a-f]{12}\.jsonl", path) is not None
 
 
 def is_part(path: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pilc_stream.errors import ChecksumError, FormatError, TruncatedError, UsageError
+from pilc_stream.errors import ChecksumError, FormatError, PilcError, TruncatedError, UsageError
 from pilc_stream.records.commit import read_ranges
 from pilc_stream.records.pages import locate_payloads
 from pilc_stream.records.record import Record, ShardEntry
@@ -68,12 +69,10 @@ def read_table(file: bytes, place: str) -> pa.Table:
 
     Raises ChecksumError, TruncatedError or FormatError where the bytes are not those of a shard.
     """
-    try:
+    with _reading(place):
         parquet = pq.ParquetFile(pa.BufferReader(file), page_checksum_verification=True)
         check_schema(parquet.schema_arrow, place)
-        return parquet.read(use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(place, error) from error
+        return _checked(parquet.read(use_threads=False))
 
 
 class ShardReader:
@@ -136,17 +135,14 @@ class ShardReader:
         file = SparseFile(
             self.entry.shard_bytes, [(offset, piece) for (offset, _), piece in zip(spans, pieces, strict=True)]
         )
-        try:
+        with _reading(self.place):
             parquet = pq.ParquetFile(
                 pa.PythonFile(file, mode="r"),
                 metadata=self.metadata,
                 pre_buffer=False,
                 page_checksum_verification=True,
             )
-            table = parquet.read(columns=wanted, use_threads=False)
-        except (pa.ArrowException, OSError) as error:
-            raise _damaged(self.place, error) from error
-        return table.select(wanted).unify_dictionaries()
+            return _checked(parquet.read(columns=wanted, use_threads=False).select(wanted)).unify_dictionaries()
 
     def payload(self, row: int) -> bytes:
         """Return the payload of one row with one ranged read."""
@@ -169,13 +165,10 @@ class ShardReader:
         if footer_bytes + _TRAILER_BYTES > len(tail):
             start = size - footer_bytes - _TRAILER_BYTES
             tail = self.store.read_range(self.entry.path, start, size - start)
-        try:
+        with _reading(self.place):
             # A footer alone, framed like a file: its offsets are not followed here.
             metadata = pq.read_metadata(pa.BufferReader(_MAGIC + tail[-footer_bytes - _TRAILER_BYTES :]))
-            schema = metadata.schema.to_arrow_schema()
-        except (pa.ArrowException, OSError) as error:
-            raise _damaged(self.place, error) from error
-        check_schema(schema, self.place)
+            check_schema(metadata.schema.to_arrow_schema(), self.place)
         if metadata.num_rows != self.entry.rows:
             raise FormatError(
                 f"{self.place}: the file has {metadata.num_rows} rows, its commit says {self.entry.rows}. "
@@ -249,6 +242,19 @@ def _writer(sink: io.BytesIO, schema: pa.Schema, leaves: Sequence[str]) -> Any:
     )
 
 
-def _damaged(place: str, error: Exception) -> FormatError:
-    kind = ChecksumError if "checksum" in str(error).lower() else FormatError
-    return kind(f"{place}: the file is damaged: {error}. Restore it or make it again.")
+def _checked(table: pa.Table) -> pa.Table:
+    """Check what page checksums do not cover: a damaged page header can leave indices that point outside."""
+    table.validate(full=True)
+    return table
+
+
+@contextmanager
+def _reading(place: str) -> Iterator[None]:
+    """Turn what PyArrow raises over damaged bytes into a sentence. A damaged footer can raise nearly anything."""
+    try:
+        yield
+    except PilcError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError) as error:
+        kind = ChecksumError if "checksum" in str(error).lower() else FormatError
+        raise kind(f"{place}: the file is damaged: {error}. Restore it or make it again.") from error

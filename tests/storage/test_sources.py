@@ -245,3 +245,10 @@ def test_walking_gives_every_visible_image_in_key_order(paths: set[str], shuffle
         assert [found.key for found in walk_module.walk(store, ())] == expected
         dotless = sorted(p for p in files if not any(part.startswith(".") for part in p.split("/")))
         assert [found.path for found in walk_module.walk(store, ("**",))] == dotless
+
+
+def test_a_folder_of_real_images(shared_data: Path) -> None:
+    files = list(expand([str(shared_data / "eval" / "kodak")]))
+    assert len(files) == 24
+    assert [file.key for file in files] == sorted(file.key for file in files)
+    assert all(file.size == len(file.read()) > 10_000 for file in files)
