@@ -13,6 +13,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+# Loaded as plugins, never collected: doctests of several modules named conftest would get into each other's way.
+collect_ignore_glob = ["*conftest.py"]
+
 Pixels = npt.NDArray[np.uint8]
 
 
