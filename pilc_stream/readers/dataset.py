@@ -133,6 +133,18 @@ class Dataset:
         """Stored bytes of an image, on average; 0.0 without images."""
         return sum(shard.payload_bytes for shard in self.manifest.shards) / max(1, len(self))
 
+    def with_columns(self, columns: Sequence[str]) -> Dataset:
+        """The same data set whose samples carry `columns`. Raises UsageError for an unknown one."""
+        return Dataset(
+            self.manifest,
+            self.device,
+            self.threads,
+            columns=columns,
+            verify=self.verify,
+            on_error=self.on_error,
+            max_pixels=self.max_pixels,
+        )
+
     @overload
     def __getitem__(self, index: SupportsIndex) -> Sample: ...
     @overload

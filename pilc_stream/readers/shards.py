@@ -24,9 +24,14 @@ KEPT_BYTES = 512 << 20
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """The rows of one shard without their images. `ranges`: int64 `(rows, 2)`, offset and length of each payload."""
+    """The rows of one shard without their images.
+
+    `place`: its URL. `ranges`: int64 `(rows, 2)`, offset and length of each payload. `has_kept`: whether some payloads
+    are source files as they came; then `table` has what tells and checks them.
+    """
 
     place: str
+    has_kept: bool
     ranges: NDArray[np.int64]
     table: pa.Table
 
@@ -45,7 +50,7 @@ class Place:
     @property
     def is_kept(self) -> bool:
         """Whether the payload is the source file as it came."""
-        return "codec" in self.shard.table.column_names and self.value("codec") == SOURCE_CODEC
+        return self.shard.has_kept and self.value("codec") == SOURCE_CODEC
 
     def value(self, name: str) -> Any:
         """The value of a column, as Python has it."""
@@ -91,12 +96,11 @@ class ShardCache:
 
     def _load(self, index: int) -> Shard | FormatError:
         reader = self._manifest.reader(index)
-        names = self._names
-        if reader.entry.failed or reader.entry.fallback:
-            # Some payloads are source files, which carry no checksum of their own.
-            names = list(dict.fromkeys([*names, "codec", "source_sha256"]))
+        has_kept = bool(reader.entry.failed or reader.entry.fallback)
+        # A source file carries no checksum of its own.
+        names = list(dict.fromkeys([*self._names, "codec", "source_sha256"])) if has_kept else self._names
         try:
-            return Shard(reader.place, reader.ranges, reader.columns(names).combine_chunks())
+            return Shard(reader.place, has_kept, reader.ranges, reader.columns(names).combine_chunks())
         except FormatError as error:
             # Kept like a shard: what is stored under a content's name does not heal.
             return error

@@ -12,6 +12,6 @@ def make_dataset(tmp_path: Path) -> MakeDataset:
     """A maker of a data set in a temporary folder; arguments as `make_set` takes them."""
 
     def make(sizes: list[int], name: str = "set", **options: Any) -> Made:
-        return make_set(tmp_path / name, sizes, **options)
+        return make_set(str(tmp_path / name), sizes, **options)
 
     return make

@@ -1,4 +1,4 @@
-"""Small data sets of codec `raw`, committed as the pipeline commits them, and a store that counts its reads."""
+"""Small data sets, of codec `raw` unless told otherwise, and a store that counts its reads."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from pilc_stream.codecs import open_codec
+from pilc_stream.codecs import Codec, open_codec
 from pilc_stream.images import pixel_sha256
-from pilc_stream.records.commit import commit_shard, create_job, put_shard
+from pilc_stream.records.commit import commit_shard, create_job, put_model, put_shard
 from pilc_stream.records.manifest import Manifest, finish
 from pilc_stream.records.record import SOURCE_CODEC, Record, ShardEntry
 from pilc_stream.records.shard import build_shard
@@ -24,8 +24,8 @@ ZERO_DIGEST = bytes(32)
 class CountingStore(Store):
     """Remembers every ranged read as `(path, offset, length)`."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url, {}, RetryPolicy())
+    def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(url, options or {}, RetryPolicy())
         self.reads: list[tuple[str, int, int]] = []
 
     def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
@@ -35,16 +35,16 @@ class CountingStore(Store):
 
 @dataclass(frozen=True)
 class Made:
-    """A data set on disk and what was put in: images in row order (empty for a kept file), the records, the manifest."""
+    """A data set and what was put in: images in row order (empty for a kept file) and the records."""
 
-    path: Path
+    url: str
     images: list[np.ndarray]
     records: list[Record]
     manifest: Manifest
 
     @property
-    def url(self) -> str:
-        return str(self.path)
+    def path(self) -> Path:
+        return Path(self.url)
 
     def damage(self, row: int, at: int = -1) -> None:
         """Flip a bit of byte `at` in the payload of `row`."""
@@ -67,13 +67,14 @@ def image_of(row: int, shape: tuple[int, ...] | None = None) -> np.ndarray:
     return random.integers(0, 256, shape, np.uint8)
 
 
-def coded_record(key: str, image: np.ndarray, columns: Mapping[str, Any]) -> Record:
-    [payload] = open_codec("raw").encode([image])
+def coded_record(codec: Codec, key: str, image: np.ndarray, columns: Mapping[str, Any]) -> Record:
+    [payload] = codec.encode([image])
     height, width, channels = image.shape if image.ndim == 3 else (*image.shape, 1)
     mode = "L" if channels == 1 else "RGB"
     digests = pixel_sha256(image), hashlib.sha256(key.encode()).digest()
     sizes = image.nbytes, 2 * image.nbytes
-    return Record(key, payload, "raw", "", width, height, channels, 8, mode, *sizes, *digests, dict(columns))
+    names = codec.name, codec.model_sha256
+    return Record(key, payload, *names, width, height, channels, 8, mode, *sizes, *digests, dict(columns))
 
 
 def kept_record(key: str, data: bytes, columns: Mapping[str, Any]) -> Record:
@@ -95,14 +96,19 @@ MakeDataset = Callable[..., Made]
 
 
 def make_set(
-    path: Path,
+    url: str,
     sizes: Sequence[int],
     kept: Mapping[int, bytes] | None = None,
     shape: tuple[int, ...] | None = None,
     done: bool = True,
+    profile: str = "raw",
+    options: Mapping[str, Any] | None = None,
 ) -> Made:
     """Shards of these sizes; row r has key "class-K/image-R.png" and label K = r % 3. `kept`: files kept by row."""
-    store = CountingStore(str(path))
+    store = CountingStore(url, options)
+    codec = open_codec(profile, device="cpu")
+    if codec.model_bytes:
+        put_model(store, codec.model_bytes)
     create_job(store, {"purpose": "test"})
     records: list[Record] = []
     images: list[np.ndarray] = []
@@ -116,7 +122,7 @@ def make_set(
             else:
                 image = image_of(row, shape)
                 images.append(image)
-                records.append(coded_record(key, image, columns))
+                records.append(coded_record(codec, key, image, columns))
         write_shard(store, index, records[first:])
     manifest = finish(store) if done else Manifest.of(store, allow_partial=True)
-    return Made(path, images, records, manifest)
+    return Made(url, images, records, manifest)

@@ -157,6 +157,22 @@ def test_a_kept_file_that_is_no_image_fails_alone(make_dataset: MakeDataset) -> 
         ds[:]
 
 
+def test_images_of_the_wave_codec(make_dataset: MakeDataset, file_of: Any) -> None:
+    photo = image_of(5, (6, 5, 3))
+    made = make_dataset([5, 3], kept={6: file_of(photo)}, profile="fast")
+    assert made.records[0].codec == "wave"
+    for device in ("auto", "cpu"):
+        ds = room.open(made.url, device=device, verify=True)
+        samples = ds[:]
+        assert np.array_equal(samples.pop(6).pixels, photo)
+        for sample, row in zip(samples, (0, 1, 2, 3, 4, 5, 7), strict=True):
+            assert np.array_equal(sample.pixels, made.images[row])
+    made.damage(3, 30)
+    assert isinstance(ds.decode([3], [ds.payload(3)])[0], ChecksumError)
+    skipping = room.open(made.url, on_error="skip")
+    assert len(list(skipping)) == 7
+
+
 @pytest.mark.parametrize("at", [0, 1, 3, 4, -1])
 def test_a_flipped_bit_is_found_at_its_sample(make_dataset: MakeDataset, at: int) -> None:
     made = make_dataset([6, 6])
