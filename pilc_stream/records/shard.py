@@ -34,6 +34,7 @@ MAX_PAYLOAD_BYTES: Final = 2**31 - 2**16
 _MAGIC: Final = b"PAR1"
 _TRAILER_BYTES: Final = 8
 _TAIL_BYTES: Final = 1 << 16
+_BATCH_ROWS: Final = 16
 _MERGE_GAP_BYTES: Final = 1 << 17
 # Values that hardly repeat: a dictionary would only be in the way.
 _PLAIN: Final = frozenset({"key", PAYLOAD_LEAF, "image.path", "source_bytes", "pixel_sha256", "source_sha256"})
@@ -239,6 +240,9 @@ def _writer(sink: io.BytesIO, schema: pa.Schema, leaves: Sequence[str]) -> Any:
         use_dictionary=[leaf for leaf in leaves if leaf not in _PLAIN],
         write_statistics=[leaf for leaf in leaves if leaf not in _WITHOUT_STATISTICS],
         write_page_checksum=True,
+        # A page ends at the first batch of rows that fills 1 MB: small batches keep large payloads from being
+        # gathered, group by group, once more in memory.
+        write_batch_size=_BATCH_ROWS,
     )
 
 

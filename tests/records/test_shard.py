@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from pilc_stream.errors import ChecksumError, FormatError, StorageError, TruncatedError, UnsupportedError, UsageError
 from pilc_stream.records import shard as shard_module
+from pilc_stream.records.documents import pack_ranges
 from pilc_stream.records.record import Record, ShardEntry
 from pilc_stream.records.schema import COLUMN_NAMES, COLUMNS
 from pilc_stream.records.shard import ROW_GROUP_ROWS, ShardReader, build_shard, read_table
@@ -122,6 +123,13 @@ def test_row_groups_of_64_megabytes_at_real_size(record: Maker) -> None:
     file, ranges = build_shard([record(f"k{n}", payload) for n, payload in enumerate(payloads)])
     assert at(file, ranges) == payloads
     assert group_rows(file) == [1, 2, 2, 2, 1]
+
+
+def test_large_payloads_get_pages_of_their_own(record: Maker) -> None:
+    """So that neither writing nor reading gathers a whole row group in one page; see `write_batch_size`."""
+    file, ranges = build_shard([record(f"k{n}", bytes(200_000)) for n in range(64)])
+    assert group_rows(file) == [64]
+    assert len(pack_ranges(ranges)["runs"]) == 64 / 16
 
 
 def test_limits_are_those_of_the_format() -> None:
