@@ -206,6 +206,8 @@ class Dataset:
 
         Rows of one run are read together, so a run should hold neighbours. Raises StorageError.
         """
+        # Here, before two threads would make one each.
+        self._here()
         with Prefetcher(self.manifest.store, self._plan(runs, prefetch_bytes // 2), prefetch_bytes) as parcels:
             for rows, payloads in parcels:
                 for group in decode_groups(payloads):

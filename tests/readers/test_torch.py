@@ -238,6 +238,18 @@ def test_bad_samples_are_handled_as_told(make_dataset: MakeDataset, workers: int
             assert len(list(StreamingImages(made.url, on_error="warn"))) == 18
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_map_style_data_set_works_in_a_loader(made: Made, workers: int) -> None:
+    opened: Any = readers.open(made.url)
+    loader: Any = DataLoader(opened, batch_size=8, shuffle=True, num_workers=workers, collate_fn=list)
+    rows = []
+    for batch in loader:
+        for sample in batch:
+            rows.append(row_of(sample.key))
+            assert np.array_equal(sample.pixels, made.images[rows[-1]])
+    assert sorted(rows) == list(range(50))
+
+
 def halve(image: Any) -> Any:
     return image // 2
 
