@@ -109,14 +109,13 @@ def context_inputs(
     return exponent, inputs
 
 
-def earlier_channel_inputs(pixel: Any, mean: Any, base: Any, exponent: Any) -> list[Any]:
+def earlier_channel_inputs(error: Any, distance: Any, exponent: Any) -> list[Any]:
     """What a later head sees of an earlier channel of the same pixel: three values in ``[-127, 127]``.
 
-    Its error against the predicted mean, that error's magnitude on a logarithmic scale, its distance from the base.
-    `pixel` is a grey level, `mean` and `base` are sixteenths of a level.
+    `error` is pixel minus predicted mean, `distance` pixel minus base, both in sixteenths of a level. The inputs are
+    the error, its magnitude on a logarithmic scale, and the distance.
     """
-    error = 16 * pixel - mean
-    return [scaled_input(error, exponent), log_error(abs(error)), scaled_input(16 * pixel - base, exponent)]
+    return [scaled_input(error, exponent), log_error(abs(error)), scaled_input(distance, exponent)]
 
 
 def _magnitude_sum(values: Sequence[Any]) -> Any:

@@ -26,7 +26,14 @@ from pilc_stream.arith.context import (
     context_inputs,
     earlier_channel_inputs,
 )
-from pilc_stream.arith.perceptron import hidden_activation, mean_fraction, predicted_mean, scale_index
+from pilc_stream.arith.perceptron import (
+    coupled,
+    hidden_activation,
+    limited_mean,
+    mean_fraction,
+    mean_offset,
+    scale_index,
+)
 from pilc_stream.arith.predictor import SUB_PREDICTORS, sub_prediction_error, sub_predictions
 from pilc_stream.backends.vector import I8, I16, I32, I64, POINTER, Lanes, VectorBuilder
 from pilc_stream.models.model import Layer, WaveModel
@@ -58,7 +65,8 @@ class ScratchRows:
     exponent: int = CHANNELS
     means: int = CHANNELS + 1
     table_indices: int = 2 * CHANNELS + 1
-    direct: int = 3 * CHANNELS + 1
+    errors: int = 3 * CHANNELS + 1
+    direct: int = 4 * CHANNELS
 
     @property
     def inputs(self) -> int:
@@ -96,7 +104,7 @@ class PackedParameters:
 
     A layer is stored in blocks of `OUTPUT_BLOCK` units: their biases, their shifts, then for each pair of inputs one
     pair of weights per unit. Inputs are padded to whole pairs with zeros, and so are the units of layers whose output
-    is stored in pairs (trunk and hidden; a mean or scale is one unit).
+    is stored in pairs (trunk and hidden, not the heads' outputs).
     """
 
     values: NDArray[np.int32]
@@ -113,7 +121,7 @@ def input_segments(spec: WaveSpec, name: str) -> list[int]:
     earlier = [EARLIER_INPUTS] * int(index)
     if part == ["hidden"]:
         return [spec.trunk[-1], *earlier]
-    return [spec.head, spec.direct, *earlier] if part == ["mean"] else [spec.head]
+    return [spec.head, spec.direct] if part == ["mean"] else [spec.head]
 
 
 def pack_parameters(model: WaveModel) -> PackedParameters:
@@ -122,7 +130,7 @@ def pack_parameters(model: WaveModel) -> PackedParameters:
     offsets, position = {}, 0
     for name in model.spec.layers():
         offsets[name] = position
-        in_pairs = not name.endswith((".mean", ".scale"))
+        in_pairs = not name.endswith((".mean", ".scale", ".coupling"))
         for part in _packed_layer(model.layers[name], input_segments(model.spec, name), in_pairs):
             parts.append(part)
             position += len(part)
@@ -184,18 +192,22 @@ class KernelEmitter:
         rows, spec = self.rows, self.spec
         exponent, base = block.get(rows.exponent), block.get(rows.bases + c)
         if c:
-            mean = block.get(rows.means + c - 1)
-            earlier_base = block.get(rows.bases + c - 1)
-            values = earlier_channel_inputs(block.pixel(c - 1, 0, 0), mean, earlier_base, exponent)
+            pixel = 16 * block.pixel(c - 1, 0, 0)
+            error, distance = pixel - block.get(rows.means + c - 1), pixel - block.get(rows.bases + c - 1)
+            block.put(rows.errors + c - 1, error)
+            values = earlier_channel_inputs(error, distance, exponent)
             block.put_pairs(rows.earlier + EARLIER_PAIRS * (c - 1), values)
         trunk_pairs = pair_count(spec.trunk[-1]) + EARLIER_PAIRS * c
         self._dense(block, f"head.{c}.hidden", rows.trunk[-1], trunk_pairs, spec.head, rows.hidden)
 
         hidden = [block.get(rows.hidden + i) for i in range(pair_count(spec.head))]
         direct = [block.get(rows.direct + i) for i in range(pair_count(spec.direct))]
-        earlier = [block.get(rows.earlier + i) for i in range(EARLIER_PAIRS * c)]
-        mean = predicted_mean(*self._unit(block, f"head.{c}.mean", hidden + direct + earlier), base, exponent)
-        scale_total, scale_shift = self._unit(block, f"head.{c}.scale", hidden)
+        mean = base + mean_offset(*self._unit(block, f"head.{c}.mean", 0, hidden + direct), exponent)
+        for i in range(c):
+            coupling = self._unit(block, f"head.{c}.coupling", i, hidden)
+            mean = mean + coupled(*coupling, block.get(rows.errors + i))
+        mean = limited_mean(mean)
+        scale_total, scale_shift = self._unit(block, f"head.{c}.scale", 0, hidden)
         scale = scale_index(scale_total, scale_shift, exponent, spec.scale_count)
         block.put(rows.means + c, mean)
         block.put(rows.table_indices + c, (scale << 4) + mean_fraction(mean))
@@ -230,14 +242,15 @@ class KernelEmitter:
             block.put_pairs(destination + first // 2, activations)
             position = weights + pairs * units
 
-    def _unit(self, block: Block, name: str, pairs: Sequence[Lanes]) -> tuple[Lanes, Lanes]:
-        """Sum and shift of a layer's single unit."""
-        position = self.offsets[name]
-        total, other = block.parameter(position), block.builder.lanes(0)
+    def _unit(self, block: Block, name: str, unit: int, pairs: Sequence[Lanes]) -> tuple[Lanes, Lanes]:
+        """Sum and shift of one unit of a small output layer."""
+        position, units = self.offsets[name], self.spec.layers()[name][0]
+        total, other = block.parameter(position + unit), block.builder.lanes(0)
         for i, values in enumerate(pairs):
             # Two running sums, so that one multiply-add need not wait for the one before.
-            total, other = other, block.builder.dot_pairs(total, values, block.parameter(position + 2 + i))
-        return total + other, block.parameter(position + 1)
+            weight = block.parameter(position + 2 * units + i * units + unit)
+            total, other = other, block.builder.dot_pairs(total, values, weight)
+        return total + other, block.parameter(position + units + unit)
 
 
 class Block:

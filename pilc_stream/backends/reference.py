@@ -20,10 +20,12 @@ from pilc_stream.arith.context import (
     earlier_channel_inputs,
 )
 from pilc_stream.arith.perceptron import (
+    coupled,
     hidden_activation,
+    limited_mean,
     mean_centre,
     mean_fraction,
-    predicted_mean,
+    mean_offset,
     residual_symbol,
     scale_index,
     symbol_pixel,
@@ -66,15 +68,22 @@ def predict(
         trunk = hidden_activation(*total(f"trunk.{i}", trunk))
     direct = inputs[: model.spec.direct]
     earlier: list[Ints] = []
+    errors: list[Ints] = []
     for c in range(channels):
         hidden = hidden_activation(*total(f"head.{c}.hidden", np.stack([*trunk, *earlier])))
-        mean_total, mean_shift = total(f"head.{c}.mean", np.stack([*hidden, *direct, *earlier]))
+        mean_total, mean_shift = total(f"head.{c}.mean", np.concatenate([hidden, direct]))
         scale_total, scale_shift = total(f"head.{c}.scale", hidden)
-        mean = predicted_mean(mean_total[0], mean_shift[0], bases[c], exponent)
+        mean = bases[c] + mean_offset(mean_total[0], mean_shift[0], exponent)
+        if c:
+            coupling_total, coupling_shift = total(f"head.{c}.coupling", hidden)
+            for i, error in enumerate(errors):
+                mean = mean + coupled(coupling_total[i], coupling_shift[i], error)
+        mean = limited_mean(mean)
         scale = scale_index(scale_total[0], scale_shift[0], exponent, model.spec.scale_count)
         row = np.asarray(model.row_of[scale, mean_fraction(mean)], np.int64)
         value = pixel(c, mean, row)
-        earlier += earlier_channel_inputs(value, mean, bases[c], exponent)
+        errors.append(16 * value - mean)
+        earlier += earlier_channel_inputs(errors[-1], 16 * value - bases[c], exponent)
 
 
 class ReferenceEngine:

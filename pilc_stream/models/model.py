@@ -40,7 +40,7 @@ class Layer:
     shift: NDArray[np.uint8]
 
     def largest_sum(self) -> int:
-        """The largest magnitude that any order of summation can meet, for inputs in ``[-127, 127]``."""
+        """The largest magnitude that any order of summation can meet, for inputs of at most 255."""
         magnitudes = np.abs(self.weight.astype(np.int64)).sum(axis=1) * ACTIVATION_LIMIT
         return int((magnitudes + np.abs(self.bias.astype(np.int64))).max())
 

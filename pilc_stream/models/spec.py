@@ -65,18 +65,21 @@ class WaveSpec:
         for c in range(CHANNELS):
             earlier = EARLIER_INPUTS * c
             shapes[f"head.{c}.hidden"] = (self.head, width + earlier)
-            shapes[f"head.{c}.mean"] = (1, self.head + self.direct + earlier)
+            shapes[f"head.{c}.mean"] = (1, self.head + self.direct)
             shapes[f"head.{c}.scale"] = (1, self.head)
+            if c:
+                shapes[f"head.{c}.coupling"] = (c, self.head)
         return shapes
 
     def macs_per_pixel(self) -> dict[str, int]:
         """Multiply-accumulates per RGB pixel, to decode and to encode alike, split by part.
 
-        `predictor`: squares of the errors and weighted sums; `coder`: the rANS step of three symbols. Additions,
-        shifts, comparisons and table look-ups (the search of a symbol: at most 8 comparisons) hold no product.
+        `predictor`: squares of the errors, weighted sums, products of couplings; `coder`: the rANS step of three
+        symbols. Additions, shifts, comparisons and table look-ups (the search of a symbol) hold no product.
         """
         network = sum(outputs * inputs for outputs, inputs in self.layers().values())
-        return {"predictor": 2 * SUB_PREDICTORS * CHANNELS, "network": network, "coder": CHANNELS}
+        couplings = CHANNELS * (CHANNELS - 1) // 2
+        return {"predictor": 2 * SUB_PREDICTORS * CHANNELS + couplings, "network": network, "coder": CHANNELS}
 
     def parameters(self) -> int:
         """Weights and biases."""

@@ -1,6 +1,6 @@
 """The wave model as a torch module: the integer perceptron of `arith`, in floats that can be trained.
 
-All values are in the units of the integer model: activations in ``[0, 127]``, offsets in 64ths of the local scale,
+All values are in the units of the integer model: activations in ``[0, 255]``, offsets in 64ths of the local scale,
 scales in eighths of an octave. With `quantised` on, every weight, bias and activation is rounded as the integer model
 rounds it (straight-through gradients), and the forward pass gives the integer model's means and scales exactly.
 """
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pilc_stream.arith.context import CHANNELS
 from pilc_stream.arith.perceptron import (
     ACTIVATION_LIMIT,
+    COUPLING_LIMIT,
     MEAN_HIGH,
     MEAN_LOW,
     OFFSET_LIMIT,
@@ -130,26 +131,30 @@ class WaveNet(nn.Module):
             trunk = self.layer(f"trunk.{i}")(trunk).clamp(0, ACTIVATION_LIMIT)
         direct = batch.inputs[:, : self.spec.direct]
         earlier: list[Tensor] = []
+        errors: list[Tensor] = []
         means, scales = [], []
         for c in range(CHANNELS):
             hidden = self.layer(f"head.{c}.hidden")(torch.cat([trunk, *earlier], 1)).clamp(0, ACTIVATION_LIMIT)
-            offset = self.layer(f"head.{c}.mean")(torch.cat([hidden, direct, *earlier], 1))
-            offset = offset.clamp(-OFFSET_LIMIT, OFFSET_LIMIT)
+            offset = self.layer(f"head.{c}.mean")(torch.cat([hidden, direct], 1)).clamp(-OFFSET_LIMIT, OFFSET_LIMIT)
             base, pixel = batch.bases[:, c : c + 1], batch.pixels[:, c : c + 1]
-            shift = offset * unit / 4
-            if self.quantised:
-                shift = floor_straight_through(shift + 0.5)
-            mean = (base + shift).clamp(MEAN_LOW, MEAN_HIGH)
+            mean = base + self._rounded(offset * unit / 4)
+            if c:
+                couplings = self.layer(f"head.{c}.coupling")(hidden).clamp(-COUPLING_LIMIT, COUPLING_LIMIT)
+                for i, error in enumerate(errors):
+                    mean = mean + self._rounded(couplings[:, i : i + 1] * error / 64)
+            mean = mean.clamp(MEAN_LOW, MEAN_HIGH)
+            # The gradient into an earlier channel's mean is cut: each channel minimises its own bits.
+            errors.append((16 * pixel - mean).detach())
             scale = self.layer(f"head.{c}.scale")(hidden) + SCALE_STEPS_PER_OCTAVE * batch.exponent
             means.append(mean)
             scales.append(scale.clamp(0, self.spec.scale_count - 1))
-            earlier += self._earlier(pixel, mean, base, unit)
+            earlier += self._earlier(errors[-1], 16 * pixel - base, unit)
         return Prediction(torch.cat(means, 1), torch.cat(scales, 1))
 
-    def _earlier(self, pixel: Tensor, mean: Tensor, base: Tensor, unit: Tensor) -> list[Tensor]:
-        error, value = 16 * pixel - mean, 16 * pixel - base
-        # The gradient of the error input into the earlier mean is cut: each channel minimises its own bits.
-        error = error.detach()
+    def _rounded(self, value: Tensor) -> Tensor:
+        return floor_straight_through(value + 0.5) if self.quantised else value
+
+    def _earlier(self, error: Tensor, value: Tensor, unit: Tensor) -> list[Tensor]:
         return [self._scaled(error, unit), self._log(error.abs()), self._scaled(value, unit)]
 
     def _scaled(self, value: Tensor, unit: Tensor) -> Tensor:
