@@ -1,0 +1,73 @@
+"""The Ray actor: a thin shell around `ShardMaker`, and the way to look at its work from outside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from pilc_stream.errors import DeviceError, ModelError
+from pilc_stream.pipeline.compress import ShardResult
+from workers.maker import ShardMaker, WorkerSpec, reason_of
+from workers.planning import Work
+from workers.progress import Tally
+
+_WATCH = "watch"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a shard could not be made. `broken`: nor will any other be, by this actor."""
+
+    reason: str
+    broken: bool
+
+
+class ShardActor:
+    """Owns a codec. One shard is made at a time; `tally` answers meanwhile.
+
+    Ray restarts nothing by itself: the fleet replaces a lost actor, because it knows which shard it was at.
+    """
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._spec = spec
+        self._maker: ShardMaker | None = None
+        self._tally = Tally()
+
+    def make(self, work: Work) -> ShardResult | Failure:
+        """Make and commit one shard."""
+        try:
+            if self._maker is None:
+                # Here rather than in the constructor, whose exceptions Ray reports as the actor's death.
+                self._maker = ShardMaker(self._spec, self._report)
+            return self._maker.make(work)
+        except Exception as error:
+            # Values, not exceptions: what Ray makes of those needs their classes and is no sentence.
+            return Failure(reason_of(error), isinstance(error, DeviceError | ModelError))
+
+    @ray.method(concurrency_group=_WATCH)
+    def tally(self) -> Tally:
+        """What of the current shard has been coded."""
+        return self._tally
+
+    def _report(self, tally: Tally) -> None:
+        self._tally = tally
+
+
+def start_actor(spec: WorkerSpec, gpus: float) -> Any:
+    """Start an actor and return its handle; it may take until later to come up."""
+    threads = str(spec.threads)
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    # Ray's types do not know of concurrency groups.
+    remote: Any = ray.remote
+    actor = remote(
+        concurrency_groups={_WATCH: 1},
+        max_restarts=0,
+        max_task_retries=0,
+        num_cpus=1,
+        num_gpus=gpus,
+        scheduling_strategy="SPREAD",
+        runtime_env={"env_vars": dict.fromkeys(names, threads)},
+    )
+    return actor(ShardActor).remote(spec)

@@ -1,0 +1,226 @@
+"""The job: plan, find out what is committed, make the rest, finish. Every part of it can be killed and run again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import Any
+
+from pilc_stream.errors import JobError, ManifestError
+from pilc_stream.records import layout
+from pilc_stream.records.commit import (
+    Commit,
+    committed_indices,
+    list_commits,
+    put_model,
+    read_commit,
+    read_errors,
+    read_job,
+)
+from pilc_stream.records.manifest import Manifest, finish
+from pilc_stream.records.record import RecordError, ShardEntry
+from pilc_stream.storage import Store
+from workers.again import reopen, tidy, works_again
+from workers.claim import Existing, SourceChanged, claim, look
+from workers.inline import run_inline
+from workers.ledger import Ledger, Patience
+from workers.maker import WorkerSpec
+from workers.placement import Placement, needs_ray, place, place_here
+from workers.planning import JobPlan, Work, list_files
+from workers.progress import Board, Reporter, Silent, Totals
+from workers.report import FAILURES_KEPT, JobReport
+from workers.settings import JobSettings
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a job would do; `existing` is what the destination holds, `ray` whether the job would run on Ray."""
+
+    destination: str
+    existing: Existing
+    images: int
+    source_bytes: int
+    shards: int
+    committed_shards: int
+    profile: str
+    codec: str
+    model_sha256: str
+    ray: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+
+def plan_job(settings: JobSettings) -> DryRun:
+    """Say what `run_job` would do, and write nothing. Raises UsageError as that does."""
+    plan = JobPlan.make(settings)
+    existing = look(plan)
+    goes_on = existing == "this job" and settings.on_existing == "resume"
+    committed = len(list_commits(plan.store)) if goes_on else 0
+    return DryRun(
+        destination=plan.store.url,
+        existing=existing,
+        images=plan.listing.images,
+        source_bytes=plan.listing.source_bytes,
+        shards=len(plan.shards),
+        committed_shards=committed,
+        profile=plan.profile,
+        codec=plan.codec,
+        model_sha256=plan.model_sha256,
+        ray=needs_ray(settings, len(plan.shards) - committed),
+    )
+
+
+def run_job(settings: JobSettings, reporter: Reporter | None = None, patience: Patience | None = None) -> JobReport:
+    """Compress what `settings` name and return the report of the finished data set.
+
+    Shards that are committed are not made again. Raises UsageError where nothing can be done, JobMismatchError where
+    the destination holds another job, JobError where shards could not be made (the others are committed and stay),
+    and what a codec, device or storage that does not work at all raises.
+    KeyboardInterrupt passes through: the workers are stopped, what is committed stays.
+    """
+    start = time.monotonic()
+    board = Board(reporter or Silent())
+    patience = patience or Patience()
+    plan = JobPlan.make(settings)
+    todo = _todo(plan)
+    board.plan(plan.listing.images, len(plan.shards), Totals.of(todo.skipped))
+
+    ledger = Ledger(board, patience)
+    workers, stopped = 0, None
+    if todo.count:
+        try:
+            workers = _make(plan, todo, board, ledger, patience)
+        except JobError as error:
+            stopped = error
+    _finish(plan, todo, board)
+    if stopped:
+        raise stopped
+    ledger.check(len(plan.shards))
+
+    entries = list_commits(plan.store)
+    board.phase("done")
+    return JobReport(
+        destination=plan.store.url,
+        profile=plan.profile,
+        codec=plan.codec,
+        model_sha256=plan.model_sha256,
+        totals=Totals.of(entries),
+        made=board.snapshot.made,
+        skipped_shards=len(todo.skipped),
+        statistics=ledger.statistics,
+        failures=_failures(plan.store, entries),
+        errors_url=f"{plan.store.url}/{layout.ERRORS_FOLDER}",
+        workers=workers,
+        seconds=time.monotonic() - start,
+    )
+
+
+@dataclass(frozen=True)
+class _Todo:
+    """What a run has to do: `count` works. `skipped`: shards that stay; `replaced`: commits that are to be replaced."""
+
+    works: Iterable[Work]
+    count: int
+    skipped: Sequence[ShardEntry]
+    replaced: Sequence[Commit] = ()
+
+
+def _todo(plan: JobPlan) -> _Todo:
+    """Claim the destination and compare its commits with the plan. Raises as `claim`."""
+    store, changed = plan.store, None
+    try:
+        claim(plan)
+    except SourceChanged as error:
+        # Repaired files do not stand in the way of making the shards that hold them again; a missing shard would.
+        stored = read_job(store) or {}
+        images = sum(entry.rows for entry in list_commits(store))
+        if not plan.settings.retry_failed or not stored.get("images") == images == plan.listing.images:
+            raise
+        changed = error
+    committed = list_commits(store)
+    again = [entry for entry in committed if entry.failed] if plan.settings.retry_failed else []
+    indices = {entry.index for entry in committed}
+    works: Iterable[Work] = () if changed else plan.works(indices)
+    fresh = 0 if changed else len(plan.shards) - len(indices)
+    if not again:
+        return _Todo(works, fresh, committed)
+
+    def remade() -> Iterator[Work]:
+        return works_again(store, again, list_files(plan.settings, store))
+
+    # Once through, so that a missing file is found before anything is touched.
+    for _ in remade():
+        pass
+    return _Todo(
+        works=chain(remade(), works),
+        count=fresh + len(again),
+        skipped=[entry for entry in committed if not entry.failed],
+        replaced=[read_commit(store, entry.index) for entry in again],
+    )
+
+
+def _make(plan: JobPlan, todo: _Todo, board: Board, ledger: Ledger, patience: Patience) -> int:
+    """Make what is to be made, here or on Ray; return the number of Ray actors."""
+    settings = plan.settings
+    if settings.model_path is not None:
+        # Before any worker starts: they read it from the data set.
+        put_model(plan.store, plan.model)
+    if todo.replaced:
+        reopen(plan.store)
+    if not needs_ray(settings, todo.count):
+        run_inline(_spec(plan, place_here(settings)), todo.works, board, ledger)
+        return 0
+    from workers.fleet import Fleet
+    from workers.session import ray_session
+
+    board.phase("starting")
+    with ray_session(settings.ray_address, settings.workers) as machine:
+        placement = place(settings, todo.count, machine)
+        with Fleet(_spec(plan, placement), placement, board, ledger, patience) as fleet:
+            fleet.run(todo.works, todo.count)
+    return placement.workers
+
+
+def _spec(plan: JobPlan, placement: Placement) -> WorkerSpec:
+    settings = plan.settings
+    return WorkerSpec(
+        store=plan.store,
+        profile=settings.profile,
+        model_sha256=plan.model_sha256,
+        own_model=settings.model_path is not None,
+        device=settings.device,
+        threads=placement.threads,
+        verify=settings.verify,
+        max_pixels=settings.max_pixels,
+    )
+
+
+def _finish(plan: JobPlan, todo: _Todo, board: Board) -> None:
+    """Declare the data set finished if every shard is committed and nobody has said so yet.
+
+    After a retry that failed every shard is there as well, each in its old or its new form.
+    """
+    store = plan.store
+    if len(committed_indices(store)) < len(plan.shards) and not todo.replaced:
+        return
+    board.phase("finishing")
+    try:
+        Manifest.of(store)
+    except ManifestError:
+        finish(store, shards=None if todo.replaced else len(plan.shards))
+    tidy(store, todo.replaced)
+
+
+def _failures(store: Store, entries: Sequence[ShardEntry]) -> tuple[RecordError, ...]:
+    """The first records that failed, in the order of the shards."""
+    found: list[RecordError] = []
+    for entry in entries:
+        if len(found) >= FAILURES_KEPT:
+            break
+        if entry.failed:
+            found += read_errors(store, entry.index)
+    return tuple(found[:FAILURES_KEPT])

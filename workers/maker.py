@@ -1,0 +1,108 @@
+"""What one worker is: a codec and a decoder of its own, and `pipeline.make_shard` called with them. Knows no Ray.
+
+A worker can be made anywhere from its `WorkerSpec`, which is a few hundred bytes: a model travels by its digest and
+is read from the data set, never through the arguments of an actor.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pilc_stream.codecs import Codec, Decoder, open_codec
+from pilc_stream.errors import ModelError, ModelNotFoundError, PilcError
+from pilc_stream.pipeline.compress import CompressSettings, ShardResult, make_shard
+from pilc_stream.records.commit import read_model
+from pilc_stream.records.record import Record
+from pilc_stream.storage import Store
+from workers.again import Recommit
+from workers.planning import Work
+from workers.progress import Tally
+from workers.settings import Device, Verify
+
+ReportTally = Callable[[Tally], None]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """How a worker is made. Picklable and small.
+
+    `model_sha256`: the model that it must code with, "" for none. `own_model`: it lies in the data set, not among the
+    shipped profiles. `threads`: CPU threads for coding and for decoding image files.
+    """
+
+    store: Store
+    profile: str
+    model_sha256: str
+    own_model: bool
+    device: Device
+    threads: int
+    verify: Verify
+    max_pixels: int
+
+
+class ShardMaker:
+    """Makes one shard after the other. `report` is called after each batch with the sums of the current shard."""
+
+    def __init__(self, spec: WorkerSpec, report: ReportTally) -> None:
+        """Raises DeviceError or ModelError where the codec cannot be had here."""
+        self._store = spec.store
+        self._report = report
+        self._codec = _open(spec)
+        self._decoder = Decoder(device=spec.device, threads=spec.threads, models=_model_of(self._codec))
+        self._settings = CompressSettings(
+            verify=spec.verify, max_pixels=spec.max_pixels, decode_threads=max(2, spec.threads), threads=spec.threads
+        )
+
+    def make(self, work: Work) -> ShardResult:
+        """Compress and commit one shard. Raises as `make_shard`."""
+        tally = Tally()
+        self._report(tally)
+
+        def count(batch: Sequence[Record]) -> None:
+            nonlocal tally
+            tally += Tally.of(batch)
+            self._report(tally)
+
+        store = Recommit(self._store, work.task.index) if work.again else self._store
+        return make_shard(work.task, self._codec, store, self._settings, decoder=self._decoder, progress=count)
+
+
+def _open(spec: WorkerSpec) -> Codec:
+    if spec.own_model:
+        data = read_model(spec.store, spec.model_sha256)
+        if data is None:
+            raise ModelNotFoundError(
+                f"{spec.store.url}: the model {spec.model_sha256} is not in the data set. Run the same command again."
+            )
+        with tempfile.TemporaryDirectory(prefix="pilc-model-") as folder:
+            path = Path(folder) / "model.safetensors"
+            path.write_bytes(data)
+            codec = open_codec(spec.profile, spec.device, spec.threads, path)
+    else:
+        codec = open_codec(spec.profile, spec.device, spec.threads)
+    if codec.model_sha256 != spec.model_sha256:
+        raise ModelError(
+            f"A worker has the model {codec.model_sha256 or 'none'} for the profile {spec.profile!r}, the job has "
+            f"{spec.model_sha256 or 'none'}. Install the same release of pilc-stream on every machine."
+        )
+    return codec
+
+
+def _model_of(codec: Codec) -> Callable[[bytes], bytes | None]:
+    """A source of models that knows the codec's own, be it shipped or fitted."""
+    return lambda digest: codec.model_bytes if codec.model_sha256.startswith(digest.hex()) else None
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong, for a person; with the line it came from where nobody meant it to be raised."""
+    if isinstance(error, PilcError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; use smaller shards or fewer workers"
+    where = traceback.extract_tb(error.__traceback__)[-1:]
+    place = "".join(f" ({frame.filename.rpartition('/')[2]}:{frame.lineno})" for frame in where)
+    return f"{type(error).__name__}: {error}{place}"
