@@ -1,0 +1,29 @@
+"""Every backend that this machine can run, by name: the one list over which equivalence is tested."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+
+from pilc_stream.backends import Engine
+from pilc_stream.backends.cpu import CpuEngine
+from pilc_stream.backends.reference import ReferenceEngine
+from pilc_stream.backends.vector import host_width
+
+ENGINES: dict[str, Callable[[], Engine]] = {
+    "reference": ReferenceEngine,
+    "cpu": CpuEngine,
+    "cpu, 2 threads": lambda: CpuEngine(threads=2),
+    **{f"cpu, width {width}": lambda w=width: CpuEngine(width=w) for width in (4, 8, 16) if width < host_width()},
+}
+
+every_engine = pytest.mark.parametrize("engine_name", list(ENGINES))
+"""Runs a test once per backend; it gets the engine from `engine`."""
+
+
+@cache
+def engine(name: str) -> Engine:
+    """An engine, kept so that a model is compiled once."""
+    return ENGINES[name]()

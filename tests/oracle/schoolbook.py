@@ -1,0 +1,481 @@
+"""A decoder written from FORMAT.md alone, in plain Python integers, one sub-pixel after the other.
+
+It imports nothing of the project and shares no line with it, so that an error in both would have to be made twice.
+Names and numbers of sections are those of the document.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+CODED_TO_ARRAY = {1: [0], 3: [1, 0, 2]}
+W, N, NW, NE, WW, NN = (0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0)
+
+
+class RefusedError(Exception):
+    """The bytes break a MUST."""
+
+
+def must(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise RefusedError(sentence)
+
+
+# Section 1: layout.
+
+
+@dataclass
+class Head:
+    codec: int
+    channels: int
+    bits: int
+    two_axes: bool
+    height: int
+    width: int
+    digest: bytes = b""
+    tile_log2: int = 0
+    lanes_log2: int = 0
+    extras: bytes = b""
+    fields: list[tuple[int, int, str]] = field(default_factory=list)
+    """First byte, byte behind the last, what it says."""
+
+
+@dataclass
+class Picture:
+    shape: tuple[int, ...]
+    bits: int
+    samples: list[int]
+    """In C order."""
+    extras: bytes
+    fields: list[tuple[int, int, str]]
+
+
+Tile = list[list[list[int]]]
+"""Rows of pixels of array channels."""
+Watch = Callable[[dict[str, Any]], None]
+
+
+def crc32c(data: bytes) -> int:
+    register = 0xFFFFFFFF
+    for byte in data:
+        register ^= byte
+        for _ in range(8):
+            register = register >> 1 ^ 0x82F63B78 * (register & 1)
+    return register ^ 0xFFFFFFFF
+
+
+def varint(data: bytes, position: int) -> tuple[int, int]:
+    value = 0
+    for count in range(5):
+        must(position < len(data), "ends inside a varint")
+        byte = data[position]
+        position += 1
+        value += (byte & 127) << 7 * count
+        if byte < 128:
+            must(byte != 0 or count == 0, "a varint is not in its shortest form")
+            return value, position
+    raise RefusedError("a varint has more than five bytes")
+
+
+def read_head(data: bytes) -> tuple[Head, int]:
+    must(len(data) >= 4 and data[:2] == b"\xb1\x1c", "not a payload")
+    must(data[2] >> 4 == 1, "another version")
+    codec, flags = data[2] & 15, data[3]
+    must(codec in (0, 1), "an unknown codec")
+    must(flags & 0xE0 == 0, "a reserved flag")
+    head = Head(codec, (flags & 3) + 1, 16 if flags & 4 else 8, bool(flags & 8), 0, 0)
+    must(not (head.two_axes and head.channels > 1), "two axes with several channels")
+    head.height, after_height = varint(data, 4)
+    head.width, position = varint(data, after_height)
+    must(1 <= head.height < 1 << 24 and 1 <= head.width < 1 << 24, "an edge out of limits")
+    axes = ", two axes" if head.two_axes else ""
+    head.fields += [
+        (0, 2, "magic"),
+        (2, 3, f"version 1, codec {codec}"),
+        (3, 4, f"{head.channels} channel{'s' * (head.channels > 1)} of {head.bits} bits{axes}"),
+        (4, after_height, f"height {head.height}"),
+        (after_height, position, f"width {head.width}"),
+    ]
+    if codec == 1:
+        must(len(data) >= position + 5, "ends inside the digest")
+        head.digest = data[position : position + 4]
+        head.tile_log2, head.lanes_log2 = data[position + 4] >> 4, data[position + 4] & 15
+        must(4 <= head.tile_log2 <= 10 and head.lanes_log2 <= 5, "tiling out of limits")
+        must(head.bits == 8 and head.channels in (1, 3), "samples that no wave model knows")
+        tiling = f"tiles of at most {1 << head.tile_log2} a side, lanes: {1 << head.lanes_log2}"
+        head.fields += [(position, position + 4, "model digest"), (position + 4, position + 5, tiling)]
+        position += 5
+    if flags & 16:
+        length, begin = varint(data, position)
+        must(0 < length <= len(data) - begin, "extras longer than the payload")
+        head.extras = data[begin : begin + length]
+        head.fields += [(position, begin, f"extras of {length} bytes"), (begin, begin + length, "extras")]
+        position = begin + length
+    return head, position
+
+
+def decode(payload: bytes, model_file: bytes | None = None, watch: Watch | None = None) -> Picture:
+    """The image in a payload. `watch` is told about each symbol as it is decoded."""
+    head, position = read_head(payload)
+    tiles = tiles_of(head)
+    lengths = []
+    must(len(payload) - position >= 5 * len(tiles) - 1, "too short for its directory")
+    for index in range(len(tiles) - 1):
+        length, behind = varint(payload, position)
+        head.fields.append((position, behind, f"tile {index} has {length} bytes"))
+        lengths.append(length)
+        position = behind
+    rest = len(payload) - position - sum(lengths) - 4 * len(tiles)
+    must(rest >= 0, "tiles longer than the payload")
+    head_bytes = payload[:position]
+    streams = []
+    for index, length in enumerate([*lengths, rest]):
+        stream = payload[position : position + length]
+        stored = int.from_bytes(payload[position + length : position + length + 4], "little")
+        must(crc32c(head_bytes + struct.pack("<I", index) + stream) == stored, "a checksum differs")
+        head.fields += [
+            (position, position + length, f"tile {index}"),
+            (position + length, position + length + 4, f"checksum of tile {index}"),
+        ]
+        streams.append(stream)
+        position += length + 4
+    if head.codec == 0:
+        samples = raw_samples(head, streams[0])
+    else:
+        must(model_file is not None, "no model")
+        assert model_file is not None
+        must(hashlib.sha256(model_file).digest()[:4] == head.digest, "another model")
+        samples = wave_samples(head, tiles, streams, Model(model_file), watch)
+    shape = (head.height, head.width) if head.two_axes else (head.height, head.width, head.channels)
+    return Picture(shape, head.bits, samples, head.extras, head.fields)
+
+
+# Section 2: raw.
+
+
+def raw_samples(head: Head, stream: bytes) -> list[int]:
+    step = head.bits // 8
+    must(len(stream) == head.height * head.width * head.channels * step, "pixels of another number")
+    return [int.from_bytes(stream[i : i + step], "little") for i in range(0, len(stream), step)]
+
+
+# Section 3: tiles.
+
+
+def tiles_of(head: Head) -> list[tuple[int, int, int, int]]:
+    """Top, left, height, width of each tile."""
+    if head.codec == 0:
+        return [(0, 0, head.height, head.width)]
+    edge = 1 << head.tile_log2
+    rows, columns = (head.height + edge - 1) // edge, (head.width + edge - 1) // edge
+    high, wide = (head.height + rows - 1) // rows, (head.width + columns - 1) // columns
+    return [
+        (r * high, k * wide, min(high, head.height - r * high), min(wide, head.width - k * wide))
+        for r in range(rows)
+        for k in range(columns)
+    ]
+
+
+def wave_samples(
+    head: Head,
+    tiles: Sequence[tuple[int, int, int, int]],
+    streams: Sequence[bytes],
+    model: Model,
+    watch: Watch | None,
+) -> list[int]:
+    image = [[[0] * head.channels for _ in range(head.width)] for _ in range(head.height)]
+    for (top, left, height, width), stream in zip(tiles, streams, strict=True):
+        tile = decode_tile(model, stream, height, width, head.channels, 1 << head.lanes_log2, watch)
+        for y in range(height):
+            for x in range(width):
+                image[top + y][left + x] = tile[y][x]
+    return [sample for row in image for pixel in row for sample in pixel]
+
+
+# Section 4: streams.
+
+
+class Lanes:
+    """States and words of a stream."""
+
+    def __init__(self, stream: bytes, lanes: int) -> None:
+        must(len(stream) % 2 == 0 and len(stream) >= 4 * lanes, "a stream of impossible length")
+        self.states = [int.from_bytes(stream[4 * i : 4 * i + 4], "little") for i in range(lanes)]
+        must(min(self.states) >= 1 << 16, "a first state that no encoder writes")
+        self.words = [int.from_bytes(stream[i : i + 2], "little") for i in range(4 * lanes, len(stream), 2)]
+        self.used = 0
+
+    def symbol(self, lane: int, start: Sequence[int]) -> int:
+        state = self.states[lane]
+        slot = state % 65536
+        v = max(v for v in range(256) if start[v] <= slot)
+        end = start[v + 1] if v < 255 else 65536
+        state = (end - start[v]) * (state // 65536) + slot - start[v]
+        if state < 65536:
+            must(self.used < len(self.words), "too few words")
+            state = state * 65536 + self.words[self.used]
+            self.used += 1
+        self.states[lane] = state
+        return v
+
+    def finish(self) -> None:
+        must(self.used == len(self.words), "words left over")
+        must(all(state == 65536 for state in self.states), "a lane ends elsewhere")
+
+
+def most_symbols(model: Model) -> int:
+    """K: how many symbols a lane decodes at most from a state or a word."""
+    largest = max(b - a for row in model.cdf for a, b in zip(row, [*row[1:], 65536], strict=True))
+    state, count = (1 << 32) - 1, 0
+    while state >= 65536:
+        state = largest * (state >> 16) + min(state % 65536, largest - 1)
+        count += 1
+    return count
+
+
+def wavefront(height: int, width: int) -> Iterator[list[tuple[int, int]]]:
+    for t in range(width + 2 * height - 2):
+        yield [(y, t - 2 * y) for y in range(height) if 0 <= t - 2 * y < width]
+
+
+def decode_tile(
+    model: Model, stream: bytes, height: int, width: int, channels: int, lanes: int, watch: Watch | None = None
+) -> Tile:
+    reader = Lanes(stream, lanes)
+    must(height * width * channels <= most_symbols(model) * (lanes + len(reader.words)), "too few words by far")
+    context = Context(model, height, width)
+    for step in wavefront(height, width):
+        pixels = [PixelModel(context, y, x) for y, x in step]
+        for c in range(channels):
+            for k, pixel in enumerate(pixels):
+                row, centre = pixel.predict(c)
+                lane = k % lanes
+                before = reader.states[lane], reader.used
+                symbol = reader.symbol(lane, model.cdf[row])
+                pixel.known(c, (symbol + centre - 128) % 256, channels)
+                if watch:
+                    watch({**pixel.facts, "lane": lane, "row": row, "centre": centre, "symbol": symbol,
+                           "start": model.cdf[row][symbol], "state": before[0],
+                           "word": reader.words[before[1]] if reader.used > before[1] else None})  # fmt: skip
+        for pixel in pixels:
+            pixel.record()
+    reader.finish()
+    order = CODED_TO_ARRAY[channels]
+    planes = [context.pixels[order.index(a)] for a in range(channels)]
+    return [[[plane[y, x] for plane in planes] for x in range(width)] for y in range(height)]
+
+
+# Section 5: the context.
+
+
+def clamp(value: int, low: int, high: int) -> int:
+    return max(low, min(value, high))
+
+
+def floor_log2(value: int) -> int:
+    return value.bit_length() - 1
+
+
+def log8(value: int) -> int:
+    n = floor_log2(value)
+    return 8 * n + (8 * value >> n) - 8
+
+
+def scaled(value: int, e: int) -> int:
+    return clamp((value + 2**e) >> (e + 1), -127, 127)
+
+
+def logerr(magnitude: int) -> int:
+    return log8(magnitude + 8) - 24
+
+
+class Context:
+    """What is known of a tile."""
+
+    def __init__(self, model: Model, height: int, width: int) -> None:
+        self.model, self.height, self.width = model, height, width
+        self.pixels: list[dict[tuple[int, int], int]] = [{}, {}, {}]
+        self.sub_errors: list[dict[tuple[int, int], list[int]]] = [{}, {}, {}]
+        self.base_errors: list[dict[tuple[int, int], int]] = [{}, {}, {}]
+
+    def p(self, c: int, y: int, x: int) -> int:
+        if y < 0:
+            x, y = x + 2 * y, 0
+        if x < 0:
+            return 128 if y == 0 else self.p(c, y - 1, 0)
+        return self.pixels[c][y, min(x, self.width - 1)]
+
+    def outside(self, y: int, x: int) -> bool:
+        return y < 0 or x < 0 or x >= self.width
+
+    def sub_predictions(self, c: int, y: int, x: int) -> list[int]:
+        west, north, north_west, north_east = (self.p(c, y + dy, x + dx) for dy, dx in (W, N, NW, NE))
+        return [
+            4 * west,
+            4 * north,
+            clamp(4 * (west + north - north_west), 0, 1020),
+            clamp(2 * (west + north) + (north_east - north_west), 0, 1020),
+            clamp(4 * (west + north_east - north), 0, 1020),
+        ]
+
+    def base(self, c: int, y: int, x: int) -> int:
+        recent = []
+        for i in range(5):
+            at = {
+                (dy, dx): 0 if self.outside(y + dy, x + dx) else self.sub_errors[c][y + dy, x + dx][i]
+                for dy, dx in (W, N, NW, NE, WW, NN)
+            }
+            recent.append(2 * (at[W] + at[N] + at[NW] + at[NE]) + at[WW] + at[NN])
+        q = floor_log2(min(recent) + 8) - 3
+        weights = [16384 // min((r + 8) >> q, 127) ** 2 for r in recent]
+        total = sum(a * p for a, p in zip(weights, self.sub_predictions(c, y, x), strict=True))
+        return 4 * total // sum(weights)
+
+    def base_error(self, c: int, y: int, x: int) -> int:
+        return 0 if self.outside(y, x) else self.base_errors[c][y, x]
+
+
+class PixelModel:
+    """One pixel: its context, and its channels one after the other."""
+
+    def __init__(self, context: Context, y: int, x: int) -> None:
+        self.context, self.y, self.x = context, y, x
+        model = context.model
+        n = len(model.neighbours)
+        self.bases = [context.base(c, y, x) for c in range(3)]
+        differences = [
+            [16 * context.p(c, y + dy, x + dx) - self.bases[c] for dy, dx in model.neighbours] for c in range(3)
+        ]
+        distances = [sum(abs(d) for d in row) for row in differences]
+        self.e = max(e for e in range(8) if sum(distances) >= 48 * n * (2**e - 1))
+        s = sum(self.bases)
+        self.inputs = [scaled(d, self.e) for row in differences for d in row]
+        self.direct = list(self.inputs)
+        self.inputs += [log8(distance + 16 * n) - log8(16 * n) for distance in distances]
+        self.inputs += [clamp((3 * base - s) >> 6, -127, 127) for base in self.bases]
+        self.inputs += [(s >> 6) - 96]
+        for c in range(3):
+            errors = [context.base_error(c, y + dy, x + dx) for dy, dx in (W, N, NW, NE, WW, NN)]
+            self.inputs += [scaled(error, self.e) for error in errors[:4]]
+            self.inputs += [logerr(sum(abs(error) for error in errors))]
+        self.trunk = self.inputs
+        for i in range(model.trunk_layers):
+            self.trunk = model.units(f"trunk.{i}", self.trunk)
+        self.earlier: list[int] = []
+        self.errors: list[int] = []
+        self.mean = 0
+        self.facts: dict[str, Any] = {}
+
+    # Section 6: the perceptron's heads.
+
+    def predict(self, c: int) -> tuple[int, int]:
+        """Table row and centre of a channel."""
+        model = self.context.model
+        hidden = model.units(f"head.{c}.hidden", self.trunk + self.earlier)
+        (out,) = model.outputs(f"head.{c}.mean", hidden + self.direct)
+        mean = self.bases[c] + ((clamp(out, -8191, 8191) * 2**self.e + 2) >> 2)
+        if c > 0:
+            for out, error in zip(model.outputs(f"head.{c}.coupling", hidden), self.errors, strict=True):
+                mean += (clamp(out, -127, 127) * error + 32) >> 6
+        self.mean = clamp(mean, -512, 4592)
+        (out,) = model.outputs(f"head.{c}.scale", hidden)
+        scale = clamp(out + 8 * self.e, 0, model.scale_count - 1)
+        self.facts = {
+            "y": self.y, "x": self.x, "channel": c, "base": self.bases[c], "e": self.e, "mean": self.mean,
+            "scale": scale, "inputs": self.inputs,
+        }  # fmt: skip
+        return model.row_of[scale][(self.mean + 8) % 16], (self.mean + 8) >> 4
+
+    def known(self, c: int, pixel: int, channels: int) -> None:
+        for same in [c] if channels == 3 else [0, 1, 2]:
+            self.context.pixels[same][self.y, self.x] = pixel
+        error = 16 * pixel - self.mean
+        self.errors.append(error)
+        self.earlier += [scaled(error, self.e), logerr(abs(error)), scaled(16 * pixel - self.bases[c], self.e)]
+        self.facts["pixel"] = pixel
+
+    def record(self) -> None:
+        here = self.y, self.x
+        for c in range(3):
+            pixel = self.context.pixels[c][here]
+            predictions = self.context.sub_predictions(c, *here)
+            self.context.sub_errors[c][here] = [min(abs(p - 4 * pixel), 255) for p in predictions]
+            self.context.base_errors[c][here] = self.bases[c] - 16 * pixel
+
+
+# Section 7: the model file.
+
+
+class Model:
+    """A model file, read by hand and checked."""
+
+    def __init__(self, file: bytes) -> None:
+        length = int.from_bytes(file[:8], "little")
+        self.header = json.loads(file[8 : 8 + length])
+        self.data = file[8 + length :]
+        metadata = self.header["__metadata__"]
+        must(metadata["format"] == "pilc-wave-model", "another format")
+        spec = json.loads(metadata["spec"])
+        must(spec["context_version"] == 1, "another context")
+        self.neighbours = [(dy, dx) for dy, dx in spec["neighbours"]]
+        for dy, dx in self.neighbours:
+            must(-3 <= dy <= 0 and -3 <= dx <= 3 and -7 <= 2 * dy + dx <= -1, "a neighbour out of limits")
+        self.trunk_layers, self.scale_count = len(spec["trunk"]), spec["scale_count"]
+        self.cdf = self.matrix("cdf", "H")
+        self.row_of = self.matrix("row_of", "H")
+        must(len(self.cdf) <= 1 << 16 and all(len(row) == 256 for row in self.cdf), "a table of another shape")
+        must(len(self.row_of) == self.scale_count and all(len(row) == 16 for row in self.row_of), "an index too short")
+        must(max(map(max, self.row_of)) < len(self.cdf), "an index beyond the table")
+        for row in self.cdf:
+            must(row[0] == 0 and all(a < b for a, b in pairwise(row)), "a row that does not rise")
+        self.layers: dict[str, tuple[list[list[int]], list[int], list[int]]] = {}
+        sizes = self.layer_sizes(spec)
+        for name, (outputs, inputs) in sizes.items():
+            weight = self.matrix(f"{name}.weight", "b")
+            bias, shift = self.vector(f"{name}.bias", "i"), self.vector(f"{name}.shift", "B")
+            must(len(weight) == len(bias) == len(shift) == outputs, "units of another number")
+            must(all(len(row) == inputs for row in weight), "inputs of another number")
+            must(min(map(min, weight)) >= -127 and max(shift) <= 24, "a weight or shift out of limits")
+            for row, b in zip(weight, bias, strict=True):
+                must(255 * sum(map(abs, row)) + abs(b) < 1 << 24, "a sum that may not be exact")
+            self.layers[name] = weight, bias, shift
+
+    @staticmethod
+    def layer_sizes(spec: dict[str, Any]) -> dict[str, tuple[int, int]]:
+        n, head, trunk = len(spec["neighbours"]), spec["head"], spec["trunk"]
+        sizes = {f"trunk.{i}": (width, trunk[i - 1] if i else 3 * n + 22) for i, width in enumerate(trunk)}
+        for c in range(3):
+            sizes[f"head.{c}.hidden"] = head, trunk[-1] + 3 * c
+            sizes[f"head.{c}.mean"] = 1, head + 3 * n
+            sizes[f"head.{c}.scale"] = 1, head
+            if c:
+                sizes[f"head.{c}.coupling"] = c, head
+        return sizes
+
+    def vector(self, name: str, kind: str) -> list[int]:
+        begin, end = self.header[name]["data_offsets"]
+        return [value for (value,) in struct.iter_unpack("<" + kind, self.data[begin:end])]
+
+    def matrix(self, name: str, kind: str) -> list[list[int]]:
+        rows, columns = self.header[name]["shape"]
+        values = self.vector(name, kind)
+        return [values[i * columns : (i + 1) * columns] for i in range(rows)]
+
+    def outputs(self, name: str, values: Sequence[int]) -> list[int]:
+        weight, bias, shift = self.layers[name]
+        out = []
+        for unit in range(len(bias)):
+            total = bias[unit]
+            for w, value in zip(weight[unit], values, strict=True):
+                total += w * value
+            out.append(total >> shift[unit])
+        return out
+
+    def units(self, name: str, values: Sequence[int]) -> list[int]:
+        return [clamp(out, 0, 255) for out in self.outputs(name, values)]
