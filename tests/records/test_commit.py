@@ -210,6 +210,8 @@ class TestCommit:
         # The loser's file is an orphan: there, and seen by nobody.
         assert len(any_store.list(layout.DATA_FOLDER)) == 2
         assert list_commits(any_store) == [first]
+        # Who comes late enough to see the commit writes nothing more.
+        assert any_store.list(layout.ERRORS_FOLDER) == ["_pilc/errors/000000.jsonl"]
 
     def test_rivals_agree_whoever_wins(self, any_store: Store, record: Maker, commit: Committer) -> None:
         """Two drivers commit the same shard with different bytes and errors at one moment."""

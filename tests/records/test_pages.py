@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -85,6 +86,22 @@ def test_broken_off_files_are_refused() -> None:
     for length in range(chunk_end):
         with pytest.raises(TruncatedError):
             locate_payloads(file[:length], metadata)
+
+
+def test_bytes_that_belong_to_no_value_are_refused() -> None:
+    file = bytearray(write([b"one", b"three"]))
+    metadata = pq.read_metadata(pa.BufferReader(bytes(file)))
+    file[file.index(b"\x05\0\0\0three")] = 4
+    with pytest.raises(FormatError, match="has 1 bytes that are no value"):
+        locate_payloads(bytes(file), metadata)
+
+
+def test_a_footer_that_counts_other_rows_is_refused() -> None:
+    file = write([b"one", b"three"])
+    group = pq.read_metadata(pa.BufferReader(file)).row_group(0)
+    wrong = SimpleNamespace(num_rows=3, num_columns=group.num_columns, column=group.column)
+    with pytest.raises(FormatError, match="Row group 0 has 3 rows but 2 payloads"):
+        locate_payloads(file, SimpleNamespace(num_row_groups=1, row_group=lambda _: wrong))
 
 
 def test_damaged_pages_give_format_errors_only() -> None:

@@ -261,6 +261,15 @@ def test_other_wrong_use(record: Maker, monkeypatch: pytest.MonkeyPatch) -> None
     assert build_shard([record("k", bytes(100))])[1][0][1] == 100
 
 
+def test_ranges_are_compared_with_the_payloads_before_anybody_sees_them(
+    record: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should a later PyArrow lay out pages in another way, no shard with wrong ranges may come of it."""
+    monkeypatch.setattr(shard_module, "locate_payloads", lambda file, metadata: [(4, 7)])
+    with pytest.raises(FormatError, match="Record 'k': its payload is not at byte 4"):
+        build_shard([record("k", b"payload")])
+
+
 def test_flipped_bits_change_no_value_in_silence(record: Maker) -> None:
     """Page checksums cover all values, so damage there is an error; that in a footer gives no strange error."""
     records = [record(f"k{n}", b"payload" * n, columns={"label": n}) for n in range(5)]

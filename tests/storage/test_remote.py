@@ -125,18 +125,35 @@ def test_a_service_that_ignores_conditions_does_not_overwrite(
     assert store.read("x") == b"first"
 
 
+class OtherMachine:
+    """Writes into a bucket without this process' file systems knowing."""
+
+    def __init__(self, server: Any, bucket_url: str) -> None:
+        boto3 = pytest.importorskip("boto3")
+        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+        self.client = boto3.client("s3", endpoint_url=server.endpoint, **keys)
+        self.bucket = bucket_url.removeprefix("s3://")
+
+    def put(self, key: str) -> None:
+        self.client.put_object(Bucket=self.bucket, Key=key, Body=b"")
+
+
+def test_listings_are_fresh(s3_server: Any, s3_bucket: str) -> None:
+    other = OtherMachine(s3_server, s3_bucket)
+    store = Store.open(s3_bucket, s3_server.options)
+    for number in range(3):
+        assert not store.exists(f"commits/{number}")
+        other.put(f"commits/{number}")
+        assert len(store.list("commits")) == len(store.entries("commits")) == number + 1
+        assert store.exists(f"commits/{number}")
+        with pytest.raises(AlreadyExistsError):
+            store.create(f"commits/{number}", b"late")
+
+
 def test_folder_marks_of_other_tools_are_no_objects(s3_server: Any, s3_bucket: str) -> None:
-    boto3 = pytest.importorskip("boto3")
-    client = boto3.client(
-        "s3",
-        endpoint_url=s3_server.endpoint,
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-        region_name="us-east-1",
-    )
-    bucket = s3_bucket.removeprefix("s3://")
+    other = OtherMachine(s3_server, s3_bucket)
     for key in ["photos/", "photos/cats/", "photos/cats/1.png", "photos//odd.png"]:
-        client.put_object(Bucket=bucket, Key=key, Body=b"")
+        other.put(key)
     store = Store.open(f"{s3_bucket}/photos", s3_server.options)
     assert "cats/1.png" in store.list()
     assert not any(path.endswith("/") for path in store.list())
