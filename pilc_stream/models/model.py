@@ -125,7 +125,7 @@ def load_model(data: bytes) -> WaveModel:
     try:
         with_metadata = _metadata(data)
         tensors = safetensors.numpy.load(data)
-    except (safetensors.SafetensorError, ValueError, struct.error, KeyError) as error:
+    except (safetensors.SafetensorError, ValueError, struct.error, KeyError, RecursionError) as error:
         raise ModelError(f"model file: not a readable safetensors file ({error})") from error
     if with_metadata.get("format") != "pilc-wave-model":
         raise ModelError(f"model file: its format is {with_metadata.get('format')!r}, not 'pilc-wave-model'")
@@ -137,7 +137,7 @@ def load_model(data: bytes) -> WaveModel:
             for name in spec.layers()
         }
         model = WaveModel(spec, layers, tensors["cdf"], tensors["row_of"], with_metadata["profile"], recipe)
-    except (KeyError, json.JSONDecodeError) as error:
+    except (KeyError, json.JSONDecodeError, RecursionError) as error:
         raise ModelError(f"model file: {error} is missing or malformed") from error
     # A model is known by its file's digest, which must not depend on who wrote the file out again.
     model.__dict__["file_bytes"] = data
@@ -155,9 +155,9 @@ def canonical_safetensors(data: bytes) -> bytes:
 def _metadata(data: bytes) -> dict[str, str]:
     length = struct.unpack_from("<Q", data)[0]
     header = json.loads(data[8 : 8 + length])
-    metadata = header.get("__metadata__", {})
+    metadata = header.get("__metadata__", {}) if isinstance(header, dict) else None
     if not isinstance(metadata, dict):
-        raise ValueError("its metadata is not a table")
+        raise ValueError("its header or its metadata is not a table")
     return metadata
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -93,10 +93,10 @@ class WaveSpec:
     def from_json(values: Mapping[str, Any]) -> WaveSpec:
         """A specification from parsed JSON; ModelError where it is not one of this release."""
         try:
-            version = int(values["context_version"])
-            neighbours = _offsets(values["neighbours"])
-            trunk = tuple(int(width) for width in values["trunk"])
-            head, scale_count = int(values["head"]), int(values["scale_count"])
+            version = _whole(values["context_version"])
+            neighbours = tuple((_whole(dy), _whole(dx)) for dy, dx in values["neighbours"])
+            trunk = tuple(_whole(width) for width in values["trunk"])
+            head, scale_count = _whole(values["head"]), _whole(values["scale_count"])
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"wave model: its specification cannot be read ({error!r}): {values}") from error
         if version != CONTEXT_VERSION:
@@ -107,5 +107,8 @@ class WaveSpec:
         return WaveSpec(neighbours, trunk, head, scale_count)
 
 
-def _offsets(values: Sequence[Sequence[int]]) -> tuple[Offset, ...]:
-    return tuple((int(dy), int(dx)) for dy, dx in values)
+def _whole(value: object) -> int:
+    # Not int(): a width of 4.5 or true is a broken file, not a width of 4 or 1.
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is not a whole number")
+    return value
