@@ -46,7 +46,7 @@ def explain(url: str, verb: str, error: BaseException, attempts: int = 1) -> Sto
 
     Its `errno` is that of `error` where there is one. `attempts` are those already made.
     """
-    what, advice = _what(url, error)
+    what, advice = _what(url, verb, error)
     tries = f" after {attempts} attempts" if attempts > 1 else ""
     explained = StorageError(f"{url}: cannot {verb} it{tries}: {what}. {advice}.")
     explained.errno = error.errno if isinstance(error, OSError) and error.errno else _errno(error)
@@ -59,7 +59,7 @@ def _errno(error: BaseException) -> int | None:
     return errno.EACCES if isinstance(error, PermissionError) else None
 
 
-def _what(url: str, error: BaseException) -> tuple[str, str]:
+def _what(url: str, verb: str, error: BaseException) -> tuple[str, str]:
     code = service_code(error)
     if code in _BY_CODE:
         return _BY_CODE[code]
@@ -67,6 +67,8 @@ def _what(url: str, error: BaseException) -> tuple[str, str]:
         extra = _EXTRAS.get(url.split("://", 1)[0])
         hint = f"Run `pip install 'pilc-stream[{extra}]'`" if extra else "Install the package that it names"
         return f"a package for this kind of URL is missing ({_text(error)})", hint
+    if isinstance(error, FileNotFoundError) and verb in ("write", "create"):
+        return "its bucket or folder does not exist", "Create it or correct the URL"
     if isinstance(error, FileNotFoundError):
         return "there is nothing at this place", "Check the spelling of the URL"
     if type(error).__name__ in {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError"}:

@@ -10,7 +10,7 @@ from pilc_stream.errors import AlreadyExistsError, PilcError, StorageError, Usag
 from pilc_stream.storage.backend import Entry, Kind
 from pilc_stream.storage.local import LocalDisk
 from pilc_stream.storage.remote import Remote
-from pilc_stream.storage.retry import RetryPolicy, is_transient
+from pilc_stream.storage.retry import RetryPolicy, is_transient, service_code
 from pilc_stream.storage.sentences import explain
 from pilc_stream.storage.urls import join, local_path, normal
 
@@ -108,10 +108,10 @@ class Store:
         def call(backend: LocalDisk | Remote) -> bytes | None:
             try:
                 return backend.read(path)
-            except FileNotFoundError:
-                if backend.kind(path) is None:
-                    return None
-                raise
+            except FileNotFoundError as error:
+                if service_code(error) == "NoSuchBucket":
+                    raise
+                return None
 
         return self._attempt("read", path, call)
 

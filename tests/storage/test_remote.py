@@ -31,6 +31,7 @@ def test_a_missing_bucket(s3_server: Any) -> None:
         lambda: store.put("x", b"1"),
         lambda: store.create("x", b"1"),
         lambda: store.read("x"),
+        lambda: store.read_or_none("x"),
     ):
         with pytest.raises(StorageError, match=r"the bucket does not exist\. Create it or correct the URL\.") as caught:
             use()
