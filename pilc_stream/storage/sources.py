@@ -66,7 +66,8 @@ def expand(sources: Sequence[str] | str, storage_options: Mapping[str, Any] | No
     written, take files of any suffix, and treat folders that they match like folders that are named.
 
     Sources are looked up at once. Raises UsageError where none is given, StorageError where one does not exist;
-    while iterating, UsageError where two files get one key or a glob matches nothing.
+    while iterating, UsageError where two files get one key, StorageError where a glob matches nothing or a folder
+    cannot be listed.
     """
     named = [sources] if isinstance(sources, str) else list(sources)
     if not named:
