@@ -11,12 +11,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 # Loaded as plugins, never collected: doctests of several modules named conftest would get into each other's way.
 collect_ignore_glob = ["*conftest.py"]
 
 Pixels = npt.NDArray[np.uint8]
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,11 @@ class Region(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """The tiles of a `height` x `width` image: at most ``2**tile_log2`` a side, as equal as whole pixels allow.
+    """The tiles of a `height` x `width` image: at most ``2**tile_log2`` a side, equal but for the last row and column.
 
-    Equal tiles leave no sliver whose lanes would cost more than its pixels, and let a wavefront run over many tiles in
-    lockstep. Tiles are numbered in raster order.
+    Equal tiles let a wavefront run over many of them in lockstep. The last row (column) is lower (narrower) by less
+    than one pixel for each row (column) of tiles, so images of usual sizes have no sliver whose lanes would cost more
+    than its pixels. Tiles are numbered in raster order.
     """
 
     height: int
