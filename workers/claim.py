@@ -97,10 +97,11 @@ def _info(plan: JobPlan) -> dict[str, Any]:
         "version": __version__,
         "host": socket.gethostname(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "sources": [_without_password(source) for source in plan.settings.sources],
+        "sources": [without_password(source) for source in plan.settings.sources],
         "shards": len(plan.shards),
     }
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """`url` without what stands before an `@` in its host part."""
     return re.sub(r"(?<=://)[^/@]*@", "", url)
