@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pilc_stream.backends import open_engine
 from pilc_stream.backends.base import STATE_BYTES
-from pilc_stream.codecs.base import Codec, Image, TileDecoder, check_image, check_region
+from pilc_stream.codecs.base import Codec, Image, TileDecoder, check_all_tiles, check_image, check_region
 from pilc_stream.codecs.raw import RawCodec, RawDecoder
 from pilc_stream.codecs.wave import WaveCodec, WaveDecoder
 from pilc_stream.errors import ModelError, ModelNotFoundError, TruncatedError, UsageError
@@ -128,9 +128,9 @@ class Decoder:
             if codec == "raw":
                 self._decoders[key] = RawDecoder()
             else:
-                # A flipped digest must read as damage, not as an unknown model. Any tile's checksum covers it; one of
-                # the region is taken, so that damage elsewhere is no concern of the region's, as it is later on.
-                first.check_tile(first.header.tiling.touching(region)[0] if region else 0)
+                # A flipped digest must read as damage, not as an unknown model. Every tile's checksum covers it; those
+                # of the region's tiles are taken, so that damage elsewhere is no concern of the region's.
+                check_all_tiles(first, first.header.tiling.touching(region) if region else None)
                 model = self._model(digest)
                 self._decoders[key] = WaveDecoder(model, open_engine(self._device, self._threads))
         return self._decoders[key]
