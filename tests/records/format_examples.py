@@ -66,7 +66,8 @@ def wave_example() -> str:
     last = shown[-1]
     return "\n".join(
         [
-            f"The SHA-256 of the model file is `{model.sha256}`. The RGB pixels, row by row:",
+            f"The SHA-256 of the model file: `{model.sha256}`.",
+            "The RGB pixels, row by row:",
             "",
             "```",
             *(" ".join(f"({r:3}, {g:3}, {b:3})" for r, g, b in row) for row in wave_image().tolist()),

@@ -1,0 +1,155 @@
+"""Writes the golden payloads: ``python tests/golden/regenerate.py``.
+
+A file that is there and would change is left alone and reported, because released payloads must decode for ever: new
+cases get new names, a new format version a new folder. ``--overwrite`` is for what was never released, ``--only fast``
+for the payloads of one model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# What pytest finds by its `pythonpath` setting.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "codecs"))
+
+from small_model import small_model
+
+from pilc_stream.backends import Engine
+from pilc_stream.backends.reference import ReferenceEngine
+from pilc_stream.codecs.raw import RawCodec
+from pilc_stream.codecs.wave import WaveCodec
+from pilc_stream.models.model import WaveModel, load_model
+from pilc_stream.models.shipped import preset_bytes
+from pilc_stream.records.payload import Header, pack_payload
+
+FOLDER = Path(__file__).resolve().parent / "v1"
+Image = NDArray[np.uint8] | NDArray[np.uint16]
+
+MODELS: dict[str, Callable[[], WaveModel]] = {
+    "small": cache(small_model),
+    "fast": cache(lambda: load_model(preset_bytes("fast"))),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image and how it is coded; with `lanes_log2`, by that many lanes instead of the codec's choice."""
+
+    name: str
+    pixels: Callable[[], Image]
+    codec: str = "wave"
+    tile_log2: int = 8
+    lanes_log2: int | None = None
+    extras: bytes = b""
+
+    def encode(self, model: WaveModel, engine: Engine) -> bytes:
+        """The payload."""
+        if self.codec == "raw":
+            return RawCodec().encode([self.pixels()], [self.extras])[0]
+        if self.lanes_log2 is None:
+            return WaveCodec(model, engine, self.tile_log2).encode([self.pixels()], [self.extras])[0]
+        pixels = self.pixels()
+        header = Header(
+            "wave", *pixels.shape, 8, False, model.short_digest, self.tile_log2, self.lanes_log2, self.extras
+        )
+        tiles = [pixels[y : y + h, x : x + w] for y, x, h, w in header.tiling.tiles()]
+        return pack_payload(header, engine.encode_tiles(model, tiles, [self.lanes_log2] * len(tiles)))
+
+
+def scene(height: int, width: int, channels: int | None) -> Image:
+    """Slopes, a disc and some texture, from integers alone, so that every machine makes the same."""
+    y, x, c = np.indices((height, width, channels or 1))
+    disc = (x - width // 2) ** 2 + (y - height // 2) ** 2 < min(height, width) ** 2 // 9
+    level = 90 + (3 * x + 2 * y) // 4 + 12 * c + 50 * disc + (x * y + 7 * x * c) % 5
+    pixels = np.clip(level, 0, 255).astype(np.uint8)
+    return pixels if channels else pixels[:, :, 0]
+
+
+def checker(height: int, width: int) -> Image:
+    """0 and 255 by turns, in blocks of 3, RGB."""
+    y, x, c = np.indices((height, width, 3))
+    return ((x // 3 + y // 3 + c // 2) % 2 * 255).astype(np.uint8)
+
+
+def sixteen_bits(height: int, width: int) -> Image:
+    """Grey levels of 16 bits."""
+    y, x = np.mgrid[:height, :width]
+    return (x * 2711 + y * 13007).astype(np.uint16)
+
+
+WAVE_CASES = [
+    Case("grey", lambda: scene(13, 17, None)),
+    Case("grey-three-axes", lambda: scene(9, 8, 1)),
+    Case("colour", lambda: scene(21, 19, 3)),
+    Case("row", lambda: scene(1, 40, 3)),
+    Case("column", lambda: scene(40, 1, 3)),
+    Case("pixel", lambda: scene(1, 1, 3)),
+    Case("flat", lambda: np.full((33, 31, 3), 255, np.uint8)),
+    Case("checker", lambda: checker(24, 25)),
+    Case("extras", lambda: scene(12, 12, 3), extras=b"\x00\xff extras of a few bytes"),
+    Case("tiles", lambda: scene(35, 50, 3), tile_log2=4),
+    Case("tiles-grey", lambda: scene(40, 33, None), tile_log2=5),
+    Case("lanes", lambda: scene(96, 80, 3)),
+    Case("many-lanes", lambda: scene(20, 31, 3), tile_log2=4, lanes_log2=5),
+]
+RAW_CASES = [
+    Case("raw-grey", lambda: scene(3, 5, None), codec="raw"),
+    Case("raw-rgba", lambda: scene(4, 3, 4), codec="raw"),
+    Case("raw-16-bits", lambda: sixteen_bits(4, 6), codec="raw", extras=b"gamma"),
+]
+
+
+def files_of(only: str | None) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Every golden file, or those of one model: its name, and what makes its content."""
+    engine = ReferenceEngine()
+    for name, model in MODELS.items():
+        if only in (None, name):
+            for case in WAVE_CASES:
+                yield f"{name}-{case.name}.pilc", lambda case=case, model=model: case.encode(model(), engine)
+    if only in (None, "small"):
+        yield "small.safetensors", lambda: small_model().file_bytes
+        for case in RAW_CASES:
+            yield f"{case.name}.pilc", lambda case=case: case.encode(small_model(), engine)
+        for case in (*WAVE_CASES, *RAW_CASES):
+            yield f"{case.name}.npy", lambda case=case: npy_bytes(case.pixels())
+
+
+def npy_bytes(array: NDArray[Any]) -> bytes:
+    """The array as an .npy file."""
+    sink = io.BytesIO()
+    np.save(sink, array, allow_pickle=False)
+    return sink.getvalue()
+
+
+def main() -> int:
+    """Write what is missing; 1 where a file is there and differs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--overwrite", action="store_true", help="replace files that differ (never released ones only)")
+    parser.add_argument("--only", choices=sorted(MODELS), help="payloads of this model only")
+    arguments = parser.parse_args()
+    FOLDER.mkdir(exist_ok=True)
+    differing = []
+    for name, make in files_of(arguments.only):
+        path, content = FOLDER / name, make()
+        if not path.exists() or (arguments.overwrite and path.read_bytes() != content):
+            path.write_bytes(content)
+            print(f"wrote {path.relative_to(FOLDER.parent)}")
+        elif path.read_bytes() != content:
+            differing.append(name)
+    for name in differing:
+        print(f"{name} is there and differs from what this code writes; it was left alone", file=sys.stderr)
+    return 1 if differing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
