@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -111,11 +113,14 @@ def compress(dry_run: bool, as_json: bool, **flags: Any) -> None:
 
 
 def run_shown(settings: JobSettings) -> JobReport:
-    """Run a job with its progress on standard error. What is said of an interrupt is said here."""
+    """Run a job with its progress on standard error. What is said of an interrupt is said here.
+
+    Standard output is closed to everybody meanwhile: Ray prints there when an actor dies.
+    """
     from pilc_stream.cli.progress import Display, JobDisplay
     from workers.job import run_job
 
-    with Display(messages()) as display:
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), Display(messages()) as display:
         shown = JobDisplay(display)
         try:
             return run_job(settings, shown)

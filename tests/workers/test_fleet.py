@@ -241,7 +241,7 @@ def test_an_actor_that_does_not_come_up_gets_no_task(ray: FakeRay, run: Callable
 def test_tallies_of_actors_at_work_reach_the_board(
     ray: FakeRay, run: Callable[..., Ledger], reporter: Remembering
 ) -> None:
-    ray.tallies = {0: Tally(3, 900, 600, 500)}
+    ray.tallies = {1: Tally(3, 900, 600, 500)}
 
     run(6)
 
