@@ -21,13 +21,18 @@ if TYPE_CHECKING:
 SHARD_BYTES = 200_000
 """Small, so that eight pictures become several shards and every worker gets some."""
 BATCH_IMAGES = 4
+_COLUMNS = ("key", "codec", "width", "height", "channels", "raw_bytes", "source_bytes")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture before and after. `png_bytes`: the bundled file, a PNG written by Pillow with `optimize=True`."""
+    """One picture before and after. `png_bytes`: the bundled file, a PNG written by Pillow with `optimize=True`.
+
+    `codec` is "source" where that file was kept, because its payload would have been larger.
+    """
 
     key: str
+    codec: str
     width: int
     height: int
     channels: int
@@ -74,7 +79,7 @@ def demo(profile: str, workers: int, keep: str | None, as_json: bool) -> None:
         checked = verify_dataset(manifest)
         if not checked.ok:
             raise VerifyError(f"{destination}: {checked.failed[0].key}: {checked.failed[0].reason}.")
-        say(f"Verified: {checked.images} images are there; {checked.decoded} were decoded and have their exact pixels.")
+        say(f"Verified: {checked.images} images, {checked.decoded} of them decoded to exactly the pixels they had.")
         batches, read = _read(destination)
         if batches:
             say(f"Read {read} images in {batches} batches through a torch DataLoader, shuffled.")
@@ -82,7 +87,7 @@ def demo(profile: str, workers: int, keep: str | None, as_json: bool) -> None:
             say("torch is not installed, so nothing was read into it; pip install 'pilc-stream[torch]' brings it.")
         pictures = _pictures(manifest)
     if as_json:
-        print_json(_document(pictures, report.seconds, report.workers, checked.decoded, batches))
+        print_json(_document(pictures, report.seconds, report.workers, checked.images, batches))
     else:
         _print(pictures, profile)
 
@@ -116,7 +121,7 @@ def _read(destination: str) -> tuple[int, int]:
 def _pictures(manifest: Manifest) -> list[Picture]:
     pictures = []
     for position in range(len(manifest.shards)):
-        columns = manifest.reader(position).columns(["key", "width", "height", "channels", "raw_bytes", "source_bytes"])
+        columns = manifest.reader(position).columns(_COLUMNS)
         for row, (_, length) in zip(columns.to_pylist(), manifest.byte_ranges(position), strict=True):
             png_bytes = row.pop("source_bytes")
             pictures.append(Picture(**row, png_bytes=png_bytes, payload_bytes=length))
@@ -127,7 +132,7 @@ def _sum(pictures: list[Picture]) -> Picture:
     raw, png, payload = (
         sum(getattr(picture, name) for picture in pictures) for name in ("raw_bytes", "png_bytes", "payload_bytes")
     )
-    return Picture("all", 0, 0, 0, raw, png, payload)
+    return Picture("all", "", 0, 0, 0, raw, png, payload)
 
 
 def _document(pictures: list[Picture], seconds: float, workers: int, verified: int, batches: int) -> dict[str, Any]:
@@ -148,10 +153,13 @@ def _document(pictures: list[Picture], seconds: float, workers: int, verified: i
 def _print(pictures: list[Picture], profile: str) -> None:
     from rich.table import Table
 
+    from pilc_stream.records.record import SOURCE_CODEC
+
     table = Table(box=None, pad_edge=False)
-    for name in ("picture", "pixels", "raw", "PNG, optimised", f"pilc {profile}", "saving over PNG"):
+    for name in ("picture", "pixels", "raw", "PNG", f"pilc {profile}", "saved"):
         table.add_column(name, justify="left" if name == "picture" else "right")
     for picture in [*pictures, _sum(pictures)]:
+        kept = picture.codec == SOURCE_CODEC
         shape = f"{picture.width} x {picture.height} x {picture.channels}" if picture.width else ""
         table.add_row(
             picture.key,
@@ -159,6 +167,7 @@ def _print(pictures: list[Picture], profile: str) -> None:
             size(picture.raw_bytes),
             size(picture.png_bytes),
             size(picture.payload_bytes),
-            per_cent(picture.png_bytes - picture.payload_bytes, picture.png_bytes),
+            "kept as PNG" if kept else per_cent(picture.png_bytes - picture.payload_bytes, picture.png_bytes),
         )
     output().print(table)
+    output().print("PNG is what Pillow writes with optimize=True.")
