@@ -10,15 +10,17 @@ import hashlib
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Literal, TypeVar
 
 import numpy as np
 
 from pilc_stream.codecs import Codec, Decoder
-from pilc_stream.errors import DeviceError, ModelError
+from pilc_stream.errors import DeviceError, FormatError, ModelError
 from pilc_stream.images import Pixels
 from pilc_stream.pipeline.loading import LoadedImage
 from pilc_stream.pipeline.statistics import ShardStatistics
+from pilc_stream.records.payload import parse_header
 from pilc_stream.records.record import SOURCE_CODEC, Record, RecordError
 
 Verify = Literal["all", "sample", "none"]
@@ -140,7 +142,7 @@ class Coder:
         elif image.refusal:
             self.statistics.fallback[image.refusal] += 1
         header, pixels, statistics = image.header, image.pixels, self.statistics
-        codec = SOURCE_CODEC if payload is None else self._codec.name
+        codec, model = (SOURCE_CODEC, "") if payload is None else self._made_by(payload)
         # Pixels know their shape better than a header does: some formats turn the image while it is decoded.
         height, width = pixels.array.shape[:2] if pixels else (header.height, header.width) if header else (0, 0)
         statistics.codecs[codec] += 1
@@ -152,7 +154,7 @@ class Coder:
             key=image.key,
             payload=image.data if payload is None else payload,
             codec=codec,
-            model="" if payload is None else self._codec.model_sha256,
+            model=model,
             width=width,
             height=height,
             channels=header.channels if header else 0,
@@ -163,6 +165,15 @@ class Coder:
             pixel_sha256=image.pixel_sha256 or NO_DIGEST,
             source_sha256=image.source_sha256,
         )
+
+    def _made_by(self, payload: bytes) -> tuple[str, str]:
+        """Codec and model of a payload: a codec may store by `raw` what it does not make smaller."""
+        # A header that is not to be read is the business of verification, not of the one who counts.
+        with suppress(FormatError):
+            name = parse_header(payload).codec
+            if name != self._codec.name:
+                return name, ""
+        return self._codec.name, self._codec.model_sha256
 
 
 def _each(inputs: Sequence[_Input], work: Callable[[Sequence[_Input]], list[_Output]]) -> list[_Output | Exception]:

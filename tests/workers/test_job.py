@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from small_jobs import CommitFiles, Remembering, assert_sound, fill, keys_of
+from small_model import small_model
 
 from pilc_stream.errors import JobError, JobMismatchError, StorageError, UsageError
 from pilc_stream.pipeline.compress import make_shard
@@ -322,3 +324,19 @@ class TestBadFiles:
     def test_retry_cannot_be_combined_with_deleting(self, source: Path, settings_of: SettingsOf) -> None:
         with pytest.raises(UsageError):
             settings_of(source, retry_failed=True, on_existing="overwrite")
+
+
+def test_what_the_codec_stores_by_another_is_called_by_that_name(
+    tmp_path: Path, dataset: Path, settings_of: SettingsOf, file_of: Callable[..., bytes]
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (21, 31, 3), dtype=np.uint8)
+    fill(tmp_path / "source", {"noise.bmp": file_of(noise, "BMP")})
+    model = tmp_path / "small.safetensors"
+    model.write_bytes(small_model().file_bytes)
+
+    report = run_job(settings_of(tmp_path / "source", model_path=str(model)))
+
+    assert (report.codec, dict(report.statistics.codecs)) == ("wave", {"raw": 1})
+    columns = Manifest.load(str(dataset)).reader(0).columns(["codec", "model"]).to_pylist()
+    assert columns == [{"codec": "raw", "model": ""}]
+    assert_sound(dataset, tmp_path / "source")
