@@ -33,7 +33,7 @@ def ray_session(address: str | None, workers: int | None) -> Iterator[Machine]:
     if ray.is_initialized():
         yield _machine()
         return
-    folder = None if address else tempfile.mkdtemp(prefix="pilc-ray-")
+    folder = None if address else tempfile.mkdtemp(prefix="pilc-ray-", dir=_short_folder())
     try:
         with _quiet():
             _connect(address, workers, folder)
@@ -71,6 +71,11 @@ def _connect(address: str | None, workers: int | None, folder: str | None) -> No
     finally:
         if handler is not None:
             signal.signal(signal.SIGTERM, handler)
+
+
+def _short_folder() -> str | None:
+    """Where Ray's folder goes: its sockets' paths may have little more than 100 characters, 85 of which Ray takes."""
+    return "/tmp" if len(tempfile.gettempdir()) > 20 and os.path.isdir("/tmp") else None
 
 
 def _machine() -> Machine:

@@ -107,6 +107,16 @@ def test_a_signal_ends_a_job_with_a_sentence_how_to_go_on(
     assert_resumed(end(start([*command, "--workers", "0"])), before, source, dataset)
 
 
+def test_two_drivers_at_once_make_one_data_set(command: list[str], source: Path, dataset: Path, start: Start) -> None:
+    jobs = [start([*command, "--workers", "0"]) for _ in range(2)]
+
+    reports = [end(job) for job in jobs]
+
+    assert_sound(dataset, source)
+    assert [report["images"] for report in reports] == [IMAGES, IMAGES]
+    assert len(list((dataset / "data").glob("part-*"))) == IMAGES // 2
+
+
 @pytest.mark.slow
 def test_a_killed_driver_takes_its_ray_along(command: list[str], source: Path, dataset: Path, start: Start) -> None:
     pytest.importorskip("ray")

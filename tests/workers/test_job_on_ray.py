@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 from processes import actors, kill, wait_until
@@ -13,6 +14,7 @@ from small_model import small_model
 
 from pilc_stream.pipeline.verify import verify_dataset
 from pilc_stream.records.manifest import Manifest
+from pilc_stream.storage import Store
 from workers.job import run_job
 from workers.ledger import Patience
 from workers.progress import Snapshot
@@ -22,6 +24,12 @@ pytestmark = pytest.mark.usefixtures("local_ray")
 
 SettingsOf = Callable[..., JobSettings]
 Images = Callable[[int], dict[str, bytes]]
+
+
+class S3(Protocol):
+    """What the fixture of that name offers."""
+
+    options: dict[str, Any]
 
 
 def test_actors_make_the_same_bytes_as_this_process(
@@ -92,6 +100,20 @@ def test_an_interrupt_ends_the_actors_and_keeps_what_is_committed(
 
     assert before.is_untouched_in(CommitFiles.of(tmp_path / "dataset"))
     assert_sound(tmp_path / "dataset", source)
+
+
+def test_actors_read_and_write_object_storage(
+    source: Path, settings_of: SettingsOf, s3_server: S3, s3_bucket: str
+) -> None:
+    there = Store.open(f"{s3_bucket}/photos", s3_server.options)
+    for path in source.iterdir():
+        there.put(path.name, path.read_bytes())
+
+    url = f"{s3_bucket}/dataset"
+    report = run_job(settings_of(there.url, destination=url, storage_options=s3_server.options, workers=2))
+
+    assert (report.totals.images, report.totals.failed, report.workers) == (6, 0, 2)
+    assert verify_dataset(Manifest.load(url, s3_server.options)).ok
 
 
 def test_repaired_files_are_taken_by_actors_too(source: Path, settings_of: SettingsOf, images: Images) -> None:
