@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
 
-from pilc_stream.errors import JobError, ManifestError
+from pilc_stream.errors import ManifestError, PilcError
 from pilc_stream.records import layout
 from pilc_stream.records.commit import (
     Commit,
@@ -94,9 +94,9 @@ def run_job(settings: JobSettings, reporter: Reporter | None = None, patience: P
     if todo.count:
         try:
             workers = _make(plan, todo, board, ledger, patience)
-        except JobError as error:
+        except PilcError as error:
             stopped = error
-    _finish(plan, todo, board)
+    _finish(plan.store, todo, board)
     if stopped:
         raise stopped
     ledger.check(len(plan.shards))
@@ -121,10 +121,15 @@ def run_job(settings: JobSettings, reporter: Reporter | None = None, patience: P
 
 @dataclass(frozen=True)
 class _Todo:
-    """What a run has to do: `count` works. `skipped`: shards that stay; `replaced`: commits that are to be replaced."""
+    """What a run has to do.
+
+    `works`: `count` of them; `shards`: how many the finished data set has; `skipped`: those that stay as they are;
+    `replaced`: commits that are to be replaced.
+    """
 
     works: Iterable[Work]
     count: int
+    shards: int
     skipped: Sequence[ShardEntry]
     replaced: Sequence[Commit] = ()
 
@@ -138,16 +143,17 @@ def _todo(plan: JobPlan) -> _Todo:
         # Repaired files do not stand in the way of making the shards that hold them again; a missing shard would.
         stored = read_job(store) or {}
         images = sum(entry.rows for entry in list_commits(store))
-        if not plan.settings.retry_failed or not stored.get("images") == images == plan.listing.images:
+        if not (plan.settings.retry_failed and stored.get("images") == images == plan.listing.images):
             raise
         changed = error
     committed = list_commits(store)
     again = [entry for entry in committed if entry.failed] if plan.settings.retry_failed else []
     indices = {entry.index for entry in committed}
     works: Iterable[Work] = () if changed else plan.works(indices)
-    fresh = 0 if changed else len(plan.shards) - len(indices)
+    shards = len(committed) if changed else len(plan.shards)
+    fresh = shards - len(committed)
     if not again:
-        return _Todo(works, fresh, committed)
+        return _Todo(works, fresh, shards, committed)
 
     def remade() -> Iterator[Work]:
         return works_again(store, again, list_files(plan.settings, store))
@@ -158,6 +164,7 @@ def _todo(plan: JobPlan) -> _Todo:
     return _Todo(
         works=chain(remade(), works),
         count=fresh + len(again),
+        shards=shards,
         skipped=[entry for entry in committed if not entry.failed],
         replaced=[read_commit(store, entry.index) for entry in again],
     )
@@ -199,19 +206,17 @@ def _spec(plan: JobPlan, placement: Placement) -> WorkerSpec:
     )
 
 
-def _finish(plan: JobPlan, todo: _Todo, board: Board) -> None:
+def _finish(store: Store, todo: _Todo, board: Board) -> None:
     """Declare the data set finished if every shard is committed and nobody has said so yet.
 
-    After a retry that failed every shard is there as well, each in its old or its new form.
+    Also where a run has failed: the shards that it was to replace are there, in their old or their new form.
     """
-    store = plan.store
-    if len(committed_indices(store)) < len(plan.shards) and not todo.replaced:
-        return
-    board.phase("finishing")
-    try:
-        Manifest.of(store)
-    except ManifestError:
-        finish(store, shards=None if todo.replaced else len(plan.shards))
+    if len(committed_indices(store)) >= todo.shards:
+        board.phase("finishing")
+        try:
+            Manifest.of(store)
+        except ManifestError:
+            finish(store, shards=todo.shards)
     tidy(store, todo.replaced)
 
 

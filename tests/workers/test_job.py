@@ -11,7 +11,7 @@ import pytest
 from small_jobs import CommitFiles, Remembering, assert_sound, fill, keys_of
 from small_model import small_model
 
-from pilc_stream.errors import JobError, JobMismatchError, StorageError, UsageError
+from pilc_stream.errors import DeviceError, JobError, JobMismatchError, StorageError, UsageError
 from pilc_stream.pipeline.compress import make_shard
 from pilc_stream.records.commit import read_errors
 from pilc_stream.records.manifest import Manifest
@@ -300,6 +300,41 @@ class TestBadFiles:
         monkeypatch.setattr(maker, "make_shard", faulty)
         with pytest.raises(JobError, match="no storage"):
             run_job(settings_of(broken, retry_failed=True), None, IMPATIENT)
+
+        assert_sound(dataset, broken)
+
+    def test_retry_that_lacks_a_shard_does_not_call_the_data_set_finished(
+        self, broken: Path, dataset: Path, settings_of: SettingsOf, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run_job(settings_of(broken))
+        for name in ("_SUCCESS", "_pilc/manifest.json", "_pilc/commits/000002.json"):
+            (dataset / name).unlink()
+
+        def faulty(task: Any, *args: Any, **named: Any) -> Any:
+            if task.index == 2:
+                raise StorageError("no storage.")
+            return make_shard(task, *args, **named)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(maker, "make_shard", faulty)
+            with pytest.raises(JobError, match="shard 2: no storage"):
+                run_job(settings_of(broken, retry_failed=True), None, IMPATIENT)
+        assert not (dataset / "_SUCCESS").exists()
+
+        run_job(settings_of(broken))
+        assert_sound(dataset, broken)
+
+    def test_retry_without_a_device_leaves_a_finished_data_set(
+        self, broken: Path, dataset: Path, settings_of: SettingsOf, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run_job(settings_of(broken))
+
+        def none_here(spec: Any) -> Any:
+            raise DeviceError("no such device here.")
+
+        monkeypatch.setattr(maker, "_open", none_here)
+        with pytest.raises(DeviceError):
+            run_job(settings_of(broken, retry_failed=True))
 
         assert_sound(dataset, broken)
 
