@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +16,7 @@ from pilc_stream.cli.console import (
     print_facts,
     print_failures,
     print_json,
+    quiet_libraries,
     sentence,
     size,
 )
@@ -113,14 +112,11 @@ def compress(dry_run: bool, as_json: bool, **flags: Any) -> None:
 
 
 def run_shown(settings: JobSettings) -> JobReport:
-    """Run a job with its progress on standard error. What is said of an interrupt is said here.
-
-    Standard output is closed to everybody meanwhile: Ray prints there when an actor dies.
-    """
+    """Run a job with its progress on standard error. What is said of an interrupt is said here."""
     from pilc_stream.cli.progress import Display, JobDisplay
     from workers.job import run_job
 
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), Display(messages()) as display:
+    with quiet_libraries(), Display(messages()) as display:
         shown = JobDisplay(display)
         try:
             return run_job(settings, shown)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from pilc_stream.cli.options import DEBUG
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +32,49 @@ def messages() -> Console:
     from rich.console import Console
 
     return Console(stderr=True, markup=False, highlight=False)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Meanwhile standard output is closed, and nobody but us writes to standard error.
+
+    Libraries do, in C and in Python: libtiff about every odd tag, Pillow about odd files (whose reasons are listed in
+    the data set), Ray about actors that die. All of it is let through under `--debug`.
+    """
+    context = click.get_current_context(silent=True)
+    debug = context is not None and context.meta.get(DEBUG)
+    with ExitStack() as stack:
+        stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        if not debug:
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+            stack.enter_context(_own_standard_error())
+        yield
+
+
+@contextmanager
+def _own_standard_error() -> Iterator[None]:
+    """Lead file descriptor 2 nowhere, and `sys.stderr` to where that led before."""
+    python_side = sys.stderr
+    try:
+        is_real = python_side.fileno() == 2
+    except (OSError, ValueError, AttributeError):
+        is_real = False
+    if not is_real:
+        # Somebody has put another stream there, a test for instance.
+        yield
+        return
+    python_side.flush()
+    saved = os.dup(2)
+    with open(os.devnull, "wb") as nowhere, os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace") as ours:
+        os.dup2(nowhere.fileno(), 2)
+        sys.stderr = ours
+        try:
+            yield
+        finally:
+            sys.stderr = python_side
+            os.dup2(saved, 2)
+            os.close(saved)
 
 
 def sentence(text: str) -> None:

@@ -12,7 +12,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from pilc_stream.cli.console import duration, messages, size
+from pilc_stream.cli.console import duration, messages, quiet_libraries, size
 from workers.progress import Snapshot
 
 LINE_EVERY_S = 10.0
@@ -144,7 +144,7 @@ class JobDisplay:
 @contextmanager
 def counting(label: str, total: int) -> Iterator[Callable[[int, int], None]]:
     """Show how many of `total` images are done; yields what to call with further numbers of images and raw bytes."""
-    with Display(messages()) as display:
+    with quiet_libraries(), Display(messages()) as display:
         meter, images, raw_bytes = Meter(time.monotonic()), 0, 0
 
         def count(more_images: int, more_bytes: int) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -118,3 +119,21 @@ def test_help_needs_none_of_the_heavy_packages() -> None:
     output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
 
     assert output == "[]\n"
+
+
+@pytest.mark.parametrize("flags", [[], ["--debug"]])
+def test_what_libraries_print_about_odd_files_is_heard_under_debug_only(
+    flags: list[str], tmp_path: Path, photo_like: Callable[..., Any], file_of: Callable[..., bytes]
+) -> None:
+    (tmp_path / "odd").mkdir()
+    whole = file_of(photo_like(64, 64), "TIFF", compression="tiff_lzw")
+    # The pixels come first in Pillow's TIFF: libtiff finds no end of them and says so, in C.
+    (tmp_path / "odd" / "torn.tif").write_bytes(whole[:200] + b"\xff" * 400 + whole[600:])
+    script = "from pilc_stream.cli import main; main()"
+    command = ["compress", str(tmp_path / "odd"), str(tmp_path / "out"), "--profile", "raw", "--workers", "0", *flags]
+
+    result = subprocess.run([sys.executable, "-c", script, *command], capture_output=True, text=True)
+
+    assert result.returncode == 1
+    foreign = [line for line in result.stderr.splitlines() if not line.startswith("pilc: ")]
+    assert bool(foreign) is bool(flags)
