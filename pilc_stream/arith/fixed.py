@@ -68,9 +68,9 @@ def log2_eighths(value: Any) -> Any:
 
 
 def scaled_input(value: Any, exponent: Any) -> Any:
-    """`value` in sixteenths of a grey level -> eighths of ``2**exponent`` levels, rounded, in ``[-127, 127]``.
+    """`value` in sixteenths of a grey level -> sixteenths of ``2**exponent`` levels, rounded, in ``[-127, 127]``.
 
     >>> [scaled_input(v, 0) for v in (16, -16, 3, 100000)]
-    [8, -8, 2, 127]
+    [16, -16, 3, 127]
     """
-    return clamp((value + (1 << exponent)) >> (exponent + 1), -127, 127)
+    return clamp((value + ((1 << exponent) >> 1)) >> exponent, -127, 127)

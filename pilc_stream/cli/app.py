@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from pilc_stream._version import __version__
+from pilc_stream.cli.bench import bench
 from pilc_stream.cli.compress import compress
 from pilc_stream.cli.console import print_json, sentence
 from pilc_stream.cli.decompress import decompress
@@ -22,6 +23,7 @@ from pilc_stream.cli.demo import demo
 from pilc_stream.cli.inspect import inspect
 from pilc_stream.cli.options import DEBUG, JSON, debug_option
 from pilc_stream.cli.status import status
+from pilc_stream.cli.train import train
 from pilc_stream.cli.verify import verify
 from pilc_stream.errors import PilcError, UsageError
 
@@ -98,7 +100,7 @@ def cli() -> None:
     """
 
 
-for command in (compress, decompress, verify, inspect, status, demo):
+for command in (compress, decompress, verify, inspect, status, train, bench, demo):
     cli.add_command(command)
 
 

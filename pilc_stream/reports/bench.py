@@ -6,13 +6,17 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pilc_stream.codecs import Codec, Decoder, open_codec
-from pilc_stream.errors import UsageError, VerifyError
+from pilc_stream.errors import ImageError, UsageError, VerifyError
+from pilc_stream.images import decode_image
+from pilc_stream.storage import expand
 
 Images = Sequence[NDArray[Any]]
 
@@ -38,6 +42,20 @@ class CodecFigures:
         return asdict(self)
 
 
+def load_images(folder: Path | None, limit: int | None = None) -> tuple[list[NDArray[Any]], int]:
+    """The images below `folder` (or the pictures of the demo), at most `limit`, and how many files were left out."""
+    images: list[NDArray[Any]] = []
+    left_out = 0
+    for file in expand([str(folder or resources.files("pilc_stream") / "demo_pictures")]):
+        if limit is not None and len(images) == limit:
+            break
+        try:
+            images.append(decode_image(file.read()).array)
+        except ImageError:
+            left_out += 1
+    return images, left_out
+
+
 def bench_profiles(
     images: Images,
     profiles: Sequence[str],
@@ -52,7 +70,9 @@ def bench_profiles(
     """
     if not images:
         raise UsageError("bench: no image was found; give a folder of images")
-    contestants = [_Contestant(open_codec(name, device, threads), Decoder(device, threads), images) for name in profiles]
+    contestants = [
+        _Contestant(open_codec(name, device, threads), Decoder(device, threads), images) for name in profiles
+    ]
     for contestant in contestants:
         progress(f"{contestant.codec.profile}: warming up")
         contestant.check()

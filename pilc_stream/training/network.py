@@ -158,7 +158,7 @@ class WaveNet(nn.Module):
         return [self._scaled(error, unit), self._log(error.abs()), self._scaled(value, unit)]
 
     def _scaled(self, value: Tensor, unit: Tensor) -> Tensor:
-        scaled = value / (2 * unit)
+        scaled = value / unit
         if self.quantised:
             scaled = torch.floor(scaled + 0.5)
         return scaled.clamp(-127, 127)

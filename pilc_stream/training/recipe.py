@@ -19,8 +19,8 @@ SUFFIX = ".json"
 class Recipe:
     """How a profile is trained.
 
-    `tile_edge`, `pixels_per_tile`, `grey_share`: see `data.collect_rows`. `learning_rate` is the peak of a cosine that
-    ends near 0; from the share `quantise_from` of the steps on, the network rounds as the integer model does.
+    `tile_edge`, `pixels_per_tile`, `grey_share`: see `data.collect_rows`. `learning_rate` is the peak; from
+    the share `quantise_from` of the steps on, the network rounds as the integer model does (`train.learning_rate`).
     """
 
     profile: str

@@ -25,7 +25,7 @@ from pilc_stream.training.network import PixelBatch, WaveNet
 from pilc_stream.training.recipe import Recipe
 
 WARM_UP_STEPS = 200
-LEAST_LEARNING_RATE = 1e-5
+LEAST_LEARNING_RATE = 1e-6
 PARITY_ROWS = 20_000
 
 
@@ -85,7 +85,7 @@ def train(
     net = WaveNet(recipe.spec)
     optimiser = torch.optim.Adam(net.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
     step, earlier_seconds = _resume(recipe, net, optimiser, checkpoint)
-    quantise_at = math.ceil(recipe.quantise_from * recipe.steps)
+    quantise_at = quantised_from(recipe)
     bits_sum, bits_count, reported = 0.0, 0, time.monotonic()
     while step < recipe.steps:
         net.quantise(step >= quantise_at)
@@ -121,10 +121,25 @@ def train(
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Warm-up, then half a cosine down to nearly 0."""
-    warm = min(1.0, (step + 1) / WARM_UP_STEPS)
-    cosine = 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
-    return recipe.learning_rate * warm * cosine + LEAST_LEARNING_RATE
+    """Warm-up and half a cosine down to a tenth; once the network rounds, another from a tenth to nearly 0.
+
+    Rounded weights jump from step to step while the rate is high, so that a high rate then undoes what was learned.
+    """
+    quantise_at = quantised_from(recipe)
+    if step < quantise_at:
+        warm = min(1.0, (step + 1) / WARM_UP_STEPS)
+        return recipe.learning_rate * warm * (0.1 + 0.9 * _half_cosine(step / quantise_at))
+    rest = (step - quantise_at) / max(1, recipe.steps - quantise_at)
+    return 0.1 * recipe.learning_rate * _half_cosine(rest) + LEAST_LEARNING_RATE
+
+
+def quantised_from(recipe: Recipe) -> int:
+    """The step from which on the network rounds."""
+    return math.ceil(recipe.quantise_from * recipe.steps)
+
+
+def _half_cosine(share: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * share))
 
 
 def _batch(rows: PixelRows, recipe: Recipe, step: int) -> PixelBatch:

@@ -71,7 +71,7 @@ def test_inputs_are_signed_bytes_in_the_announced_number(random, count: int, ext
     assert all(-127 <= value <= 127 for value in inputs)
     assert 0 <= exponent <= MAX_EXPONENT
     assert inputs[0] == max(
-        -127, min(127, (16 * pixel(0, *neighbours[0]) - bases[0] + (1 << exponent)) >> exponent + 1)
+        -127, min(127, (16 * pixel(0, *neighbours[0]) - bases[0] + ((1 << exponent) >> 1)) >> exponent)
     )
 
 

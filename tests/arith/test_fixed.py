@@ -41,7 +41,7 @@ def test_log2_eighths_never_falls() -> None:
 
 @given(st.integers(-(1 << 20), 1 << 20), st.integers(0, 7))
 def test_scaled_input_rounds_half_up(value: int, exponent: int) -> None:
-    exact = Fraction(value, 2 << exponent) + Fraction(1, 2)
+    exact = Fraction(value, 1 << exponent) + Fraction(1, 2)
     assert scaled_input(value, exponent) == max(-127, min(127, exact.__floor__()))
 
 

@@ -288,7 +288,7 @@ def log8(value: int) -> int:
 
 
 def scaled(value: int, e: int) -> int:
-    return clamp((value + 2**e) >> (e + 1), -127, 127)
+    return clamp((value + (2**e >> 1)) >> e, -127, 127)
 
 
 def logerr(magnitude: int) -> int:

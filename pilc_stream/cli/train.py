@@ -1,0 +1,69 @@
+"""`pilc train`: a profile from images, by a recipe."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pilc_stream.cli.console import duration, messages, output, print_json
+from pilc_stream.cli.options import debug_option, json_option
+from pilc_stream.errors import UsageError
+
+if TYPE_CHECKING:
+    from pilc_stream.training.train import TrainProgress
+
+
+@click.command()
+@click.option("--profile", "recipe", default="fast", show_default=True, help="A shipped recipe, or a recipe's file.")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="Folder of images, or of Parquet files with a column `image`.",
+)
+@click.option(
+    "-o", "--output", "model", type=click.Path(path_type=Path), required=True, help="The model file to write."
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Keep the run's state here, and go on from it.",
+)
+@json_option
+@debug_option
+def train(recipe: str, data: Path, model: Path, checkpoint: Path | None, as_json: bool) -> None:
+    """Train a model, round it to integers, and prove that rounding changed nothing.
+
+    One image in fifty is held out; its bits per sub-pixel are shown along the way. A run that was stopped goes on from
+    its checkpoint exactly as if it had not been. The model holds its recipe, data size, time and versions.
+    """
+    try:
+        from pilc_stream.training.recipe import load_recipe
+        from pilc_stream.training.train import train as run
+    except ModuleNotFoundError as error:
+        raise UsageError("training needs torch: pip install 'pilc-stream[torch]'") from error
+
+    if model.exists():
+        raise UsageError(f"{model} exists; a model is never edited: give another name")
+    trained = run(load_recipe(recipe), data, checkpoint=checkpoint, progress=_report)
+    temporary = model.with_name(model.name + ".partial")
+    temporary.write_bytes(trained.file_bytes)
+    os.replace(temporary, model)
+    if as_json:
+        print_json({"model": str(model), "sha256": trained.sha256, "profile": trained.profile, **trained.recipe})
+    else:
+        bits = trained.recipe["validation_bits"]
+        output().print(
+            f"{model}: profile {trained.profile}, {bits} bits per sub-pixel held out, sha256 {trained.sha256}"
+        )
+
+
+def _report(progress: TrainProgress) -> None:
+    left = progress.seconds / progress.step * (progress.steps - progress.step)
+    messages().print(
+        f"step {progress.step:,} of {progress.steps:,}: {progress.train_bits:.4f} bits per sub-pixel, "
+        f"held out {progress.validation_bits:.4f}{' (rounded)' if progress.quantised else ''}, {duration(left)} left"
+    )
