@@ -12,7 +12,7 @@ from pilc_stream.cli.options import debug_option, device_option, json_option
 
 
 @click.command()
-@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("source", required=False, type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--profile", "profiles", multiple=True, help="A profile to time; may be repeated.  [default: all shipped]"
 )
@@ -28,7 +28,7 @@ from pilc_stream.cli.options import debug_option, device_option, json_option
 @json_option
 @debug_option
 def bench(
-    folder: Path | None,
+    source: Path | None,
     profiles: tuple[str, ...],
     device: str,
     threads: int,
@@ -37,7 +37,9 @@ def bench(
     record: Path | None,
     as_json: bool,
 ) -> None:
-    """Time the profiles on the images in FOLDER, or on the pictures that come along.
+    """Time the profiles on the images in SOURCE, or on the pictures that come along.
+
+    SOURCE is a folder, or a Parquet file with a column `image`.
 
     Every profile runs in every round, so that drift of the machine hits all alike. Rates are raw pixels: 1 MB is
     1,000,000 bytes of them. What does not decode, or is not 8-bit grey or RGB, is left out and counted.
@@ -46,12 +48,12 @@ def bench(
     from pilc_stream.reports.bench import bench_profiles, load_images
     from pilc_stream.reports.machine import machine_facts
 
-    images, left_out = load_images(folder, limit)
+    images, left_out = load_images(source, limit)
     names = profiles or [name for name in known_profiles() if name != "raw"]
     figures = bench_profiles(images, names, device, threads, rounds, lambda line: messages().print(line))
     report = {
         "machine": machine_facts(),
-        "images": str(folder.name if folder else "the demo's pictures"),
+        "images": source.stem if source else "the demo's pictures",
         "left_out": left_out,
         "profiles": [figure.to_json() for figure in figures],
     }

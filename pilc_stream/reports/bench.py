@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pilc_stream.codecs import Codec, Decoder, open_codec
@@ -42,18 +43,27 @@ class CodecFigures:
         return asdict(self)
 
 
-def load_images(folder: Path | None, limit: int | None = None) -> tuple[list[NDArray[Any]], int]:
-    """The images below `folder` (or the pictures of the demo), at most `limit`, and how many files were left out."""
+def load_images(source: Path | None, limit: int | None = None) -> tuple[list[NDArray[Any]], int]:
+    """The images below the folder, or in the column `image` of the Parquet file, at `source` (or the demo's pictures):
+    at most `limit` of them, and how many were left out because they do not decode as 8-bit grey or RGB."""
     images: list[NDArray[Any]] = []
     left_out = 0
-    for file in expand([str(folder or resources.files("pilc_stream") / "demo_pictures")]):
+    for data in _image_files(source or Path(str(resources.files("pilc_stream") / "demo_pictures"))):
         if limit is not None and len(images) == limit:
             break
         try:
-            images.append(decode_image(file.read()).array)
+            images.append(decode_image(data).array)
         except ImageError:
             left_out += 1
     return images, left_out
+
+
+def _image_files(source: Path) -> Iterator[bytes]:
+    if source.suffix == ".parquet":
+        for batch in pq.ParquetFile(source).iter_batches(64, columns=["image"]):
+            yield from (value.as_py() for value in batch.column(0))
+    else:
+        yield from (file.read() for file in expand([str(source)]))
 
 
 def bench_profiles(

@@ -1,0 +1,179 @@
+"""Training: the float network in its rounded form is the integer model, and a run resumes as if it had not stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pilc_stream.errors import UsageError
+from pilc_stream.models.model import load_model
+from pilc_stream.models.shipped import preset_bytes
+from pilc_stream.models.spec import SIX_NEIGHBOURS, WaveSpec
+from pilc_stream.records.tiling import Tiling
+from pilc_stream.training.data import HELD_OUT_EVERY, cut_tiles, images_below, rows_of
+from pilc_stream.training.export import build_tables, check_parity, cumulative, export_model, integer_frequencies
+from pilc_stream.training.network import WaveNet
+from pilc_stream.training.recipe import Recipe, load_recipe, shipped_recipes
+from pilc_stream.training.shapes import ResidualShape
+from pilc_stream.training.train import TrainProgress, learning_rate, quantised_from, train
+
+SMALL = Recipe(
+    profile="small",
+    neighbours=SIX_NEIGHBOURS,
+    trunk=(6,),
+    head=4,
+    tile_edge=16,
+    pixels_per_tile=100,
+    grey_share=0.1,
+    seed=3,
+    steps=24,
+    batch=256,
+    learning_rate=0.01,
+    quantise_from=0.5,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(5)
+    images = tmp_path / "images"
+    images.mkdir()
+    for i in range(6):
+        ramp = np.add.outer(np.arange(24) * (i + 1), np.arange(20) * 3)[:, :, None] + np.array([0, 20, 40])
+        noisy = ramp + generator.integers(0, 9, (24, 20, 3))
+        Image.fromarray((noisy % 256).astype(np.uint8)).save(images / f"{i}.png")
+    return images
+
+
+def random_net(seed: int, spec: WaveSpec) -> WaveNet:
+    torch.manual_seed(seed)
+    net = WaveNet(spec)
+    with torch.no_grad():
+        for name in spec.layers():
+            layer = net.layer(name)
+            layer.weight.mul_(torch.rand(()) * 4)
+            layer.bias.add_(torch.randn_like(layer.bias) * 20)
+    return net
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from([(6,), (5, 7)]), st.integers(0, 2**32 - 1))
+def test_the_rounded_network_is_the_integer_model(seed: int, trunk: tuple[int, ...], pixels: int) -> None:
+    spec = WaveSpec(SIX_NEIGHBOURS, trunk, 5)
+    net = random_net(seed, spec)
+    generator = np.random.default_rng(pixels)
+    tile = generator.integers(0, 256, (9, 11, 3)).astype(np.uint8)
+    check_parity(net, export_model(net, "random", {}), rows_of(tile, spec))
+
+
+def test_a_model_that_differs_in_one_weight_is_noticed() -> None:
+    spec = WaveSpec(SIX_NEIGHBOURS, (6,), 4)
+    net = random_net(1, spec)
+    model = export_model(net, "random", {})
+    layer = model.layers["head.0.mean"]
+    wrong = dataclasses.replace(layer, bias=layer.bias + 4096)
+    model = dataclasses.replace(model, layers={**model.layers, "head.0.mean": wrong})
+    tile = np.random.default_rng(2).integers(0, 256, (9, 11, 3)).astype(np.uint8)
+    with pytest.raises(AssertionError, match="means"):
+        check_parity(net, model, rows_of(tile, spec))
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=256, max_size=256).filter(lambda mass: sum(mass) > 1e-3))
+def test_frequencies_fill_the_table_row_and_none_is_zero(mass: list[float]) -> None:
+    frequencies = integer_frequencies(np.array(mass))
+    assert frequencies.sum() == 65536
+    assert frequencies.min() >= 1
+    ideal = 1 + np.array(mass) / sum(mass) * (65536 - 256)
+    assert np.abs(frequencies - ideal).max() <= 1
+    starts = cumulative(frequencies).astype(np.int64)
+    assert (np.diff(starts) == frequencies[:-1]).all()
+
+
+def test_tables_put_the_mass_at_the_mean_and_widen_with_the_scale() -> None:
+    cdf, row_of = build_tables(ResidualShape(80))
+    assert row_of.shape == (80, 16)
+    assert row_of.max() + 1 == len(cdf)
+    frequencies = np.diff(np.append(cdf.astype(np.int64), np.full((len(cdf), 1), 65536), axis=1), axis=1)
+    centre = frequencies[row_of[:, 8], 128]
+    assert (np.diff(centre) <= 0).all()
+    # Half a level above the centre, the next level is as likely; below, the one before.
+    assert abs(int(frequencies[row_of[20, 0], 127]) - int(frequencies[row_of[20, 0], 128])) <= 2
+
+
+def test_training_gains_and_goes_on_from_a_checkpoint_as_if_never_stopped(folder: Path, tmp_path: Path) -> None:
+    seen: list[TrainProgress] = []
+    whole = train(SMALL, folder, report_every=0, progress=seen.append)
+    assert [p.step for p in seen] == list(range(1, SMALL.steps + 1))
+    assert [p.quantised for p in seen] == [p.step > quantised_from(SMALL) for p in seen]
+    assert seen[-1].validation_bits < seen[0].validation_bits
+
+    class StopError(Exception):
+        pass
+
+    def stop(progress: TrainProgress) -> None:
+        if progress.step == 10:
+            raise StopError
+
+    checkpoint = tmp_path / "run.checkpoint"
+    with pytest.raises(StopError):
+        train(SMALL, folder, checkpoint=checkpoint, report_every=0, progress=stop)
+    resumed = train(SMALL, folder, checkpoint=checkpoint, report_every=0)
+    for name, layer in whole.layers.items():
+        assert np.array_equal(layer.weight, resumed.layers[name].weight), name
+        assert np.array_equal(layer.bias, resumed.layers[name].bias), name
+    assert np.array_equal(whole.cdf, resumed.cdf)
+    assert resumed.recipe["recipe"]["seed"] == SMALL.seed
+
+    with pytest.raises(UsageError, match="another recipe"):
+        train(dataclasses.replace(SMALL, seed=4), folder, checkpoint=checkpoint)
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no image"):
+        train(SMALL, tmp_path)
+
+
+def test_the_learning_rate_rises_and_falls_and_falls_again() -> None:
+    recipe = dataclasses.replace(SMALL, steps=10_000, quantise_from=0.6)
+    rates = [learning_rate(recipe, step) for step in range(recipe.steps)]
+    assert max(rates) <= recipe.learning_rate
+    assert rates[0] < rates[150] < rates[250]
+    assert rates[5999] == pytest.approx(recipe.learning_rate / 10, rel=0.01)
+    assert rates[-1] < recipe.learning_rate / 1000
+
+
+@pytest.mark.parametrize(("height", "width", "edge"), [(1, 1, 16), (33, 70, 32), (64, 64, 64), (65, 129, 64)])
+def test_training_tiles_are_those_of_the_codec(height: int, width: int, edge: int) -> None:
+    image = np.arange(height * width * 3, dtype=np.uint32).reshape(height, width, 3).astype(np.uint8)
+    tiling = Tiling(height, width, edge.bit_length() - 1)
+    tiles = list(cut_tiles(image, edge))
+    assert len(tiles) == tiling.count
+    for tile, (y, x, h, w) in zip(tiles, tiling.tiles(), strict=True):
+        assert np.array_equal(tile, image[y : y + h, x : x + w])
+
+
+def test_images_come_in_the_order_of_their_names(folder: Path) -> None:
+    assert [name for name, _ in images_below(folder)] == [f"{i}.png" for i in range(6)]
+    assert HELD_OUT_EVERY > 1
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_the_shipped_model_was_made_by_the_shipped_recipe(name: str) -> None:
+    recipe, model = load_recipe(name), load_model(preset_bytes(name))
+    assert model.profile == name
+    assert model.spec == recipe.spec
+    recorded = model.recipe["recipe"]
+    assert Recipe(**recorded) == Recipe(**recipe.to_json())
+    assert model.recipe["versions"]["torch"]
+
+
+def test_an_unknown_recipe_lists_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="fast"):
+        load_recipe("slow")
