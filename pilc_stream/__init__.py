@@ -95,8 +95,17 @@ def inspect(payload: bytes) -> PayloadInfo:
     return inspect_payload(payload)
 
 
-def open(url: str, storage_options: Mapping[str, Any] | None = None, device: str = "auto", threads: int = 1) -> Dataset:
-    """The data set at `url`: ``len(ds)``, ``ds[17]``, ``ds.get("a/b.png")``, one ranged read each."""
+def open(
+    url: str,
+    storage_options: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    threads: int = 1,
+    **options: Any,
+) -> Dataset:
+    """The data set at `url`: ``len(ds)``, ``ds[17]``, ``ds.get("a/b.png")``, one ranged read each.
+
+    `options` are those of `pilc_stream.readers.dataset.open`: columns, verify, on_error, allow_partial, max_pixels.
+    """
     from pilc_stream.readers.dataset import open as open_dataset
 
-    return open_dataset(url, storage_options=storage_options, device=device, threads=threads)
+    return open_dataset(url, storage_options, device, threads, **options)

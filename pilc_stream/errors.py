@@ -15,6 +15,14 @@ class UsageError(PilcError, ValueError):
     """An argument, flag or setting is wrong; nothing was done."""
 
 
+class UnknownKeyError(UsageError, KeyError):
+    """A data set has no sample with this key; the message names close ones."""
+
+    def __str__(self) -> str:
+        # KeyError would show the sentence in quotes.
+        return str(self.args[0])
+
+
 # Payloads, shards and manifests: stored bytes that are not what FORMAT.md says.
 
 

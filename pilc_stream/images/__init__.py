@@ -2,6 +2,7 @@
 
 from pilc_stream.images.decode import DEFAULT_MAX_PIXELS, decode_image, probe_image
 from pilc_stream.images.encode import encode_png
+from pilc_stream.images.kept import decode_kept
 from pilc_stream.images.pixels import MODE_CHANNELS, ImageHeader, NotRepresentable, Pixels, pixel_sha256
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "NotRepresentable",
     "Pixels",
     "decode_image",
+    "decode_kept",
     "encode_png",
     "pixel_sha256",
     "probe_image",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pilc_stream.errors import FormatError, PilcError, UsageError
 from pilc_stream.images import DEFAULT_MAX_PIXELS
 from pilc_stream.readers.fetch import Pieces, Prefetcher, fetch
-from pilc_stream.readers.keys import KeyIndex, UnknownKeyError
+from pilc_stream.readers.keys import KeyIndex
 from pilc_stream.readers.samples import (
     OnError,
     Sample,
@@ -30,7 +30,7 @@ from pilc_stream.readers.shards import Place, Shard, ShardCache
 from pilc_stream.records.manifest import Manifest
 from pilc_stream.records.schema import COLUMN_NAMES
 
-__all__ = ["PREFETCH_BYTES", "Dataset", "OnError", "Sample", "UnknownKeyError", "open"]
+__all__ = ["PREFETCH_BYTES", "Dataset", "OnError", "Sample", "open"]
 
 PREFETCH_BYTES = 128 << 20
 """Payload bytes that one streaming reader holds at most: what it decodes and what it reads ahead."""

@@ -13,20 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pilc_stream.errors import UsageError
+from pilc_stream.errors import UnknownKeyError
 from pilc_stream.readers.fetch import REQUESTS
 from pilc_stream.records.manifest import Manifest
 
 _NEIGHBOURS = 20
 _NAMESAKES = 50
-
-
-class UnknownKeyError(UsageError, KeyError):
-    """No sample has this key; the message names close ones."""
-
-    def __str__(self) -> str:
-        # KeyError would show the sentence in quotes.
-        return str(self.args[0])
 
 
 class KeyIndex:

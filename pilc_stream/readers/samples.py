@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from pilc_stream.codecs import Decoder
 from pilc_stream.errors import ChecksumError, FormatError, ImageError, ModelError, PilcError, UsageError, VerifyError
-from pilc_stream.images import pixel_sha256
-from pilc_stream.readers.kept import decode_kept
+from pilc_stream.images import decode_kept, pixel_sha256
 from pilc_stream.readers.shards import Place
 from pilc_stream.records.manifest import Manifest
 from pilc_stream.records.payload import parse_header

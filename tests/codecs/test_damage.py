@@ -60,7 +60,7 @@ def models(digest: bytes) -> bytes | None:
 @cache
 def known() -> Decoder:
     """A decoder that has its models already."""
-    decoder = Decoder("reference", models=models)
+    decoder = Decoder("cpu", models=models)
     decoder.decode([payload for _, payload in payloads().values()])
     return decoder
 

@@ -19,13 +19,13 @@ from pilc_stream.errors import (
     ManifestError,
     PilcError,
     StorageError,
+    UnknownKeyError,
     UsageError,
     VerifyError,
 )
 from pilc_stream.readers import dataset as room
 from pilc_stream.readers import shards
 from pilc_stream.readers.dataset import Dataset, Sample
-from pilc_stream.readers.keys import UnknownKeyError
 
 
 def test_every_row_comes_back_by_index_key_and_iteration(make_dataset: MakeDataset) -> None:

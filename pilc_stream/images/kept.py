@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pilc_stream.errors import ImageError
-from pilc_stream.images import DEFAULT_MAX_PIXELS, ImageHeader, NotRepresentable, decode_image
+from pilc_stream.images.decode import DEFAULT_MAX_PIXELS, decode_image
+from pilc_stream.images.pixels import ImageHeader, NotRepresentable
 
 # What Pillow's modes become where they are not pixels of 8 bits already.
 _SHOWN = {"1": "L", "P": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB"}

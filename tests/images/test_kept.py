@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pilc_stream.errors import ImageError
-from pilc_stream.readers.kept import decode_kept
+from pilc_stream.images.kept import decode_kept
 
 ODD = Path(__file__).parents[3] / "shared" / "data" / "eval" / "odd"
 
