@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from pilc_stream.arith.context import CHANNELS, ROWS_ABOVE
 from pilc_stream.backends.base import Tile, TileJob, check_end, pack_stream, split_stream
 from pilc_stream.backends.kernels import SLOTS, KernelEmitter, ScratchRows, pack_parameters
-from pilc_stream.backends.vector import CompiledModule, host_width
+from pilc_stream.backends.vector import VECTOR_WIDTHS, CompiledModule, host_width
 from pilc_stream.backends.wavefront import SUB_PLANES, decode_gang, encode_lanes, model_gang
-from pilc_stream.errors import FormatError
+from pilc_stream.errors import DeviceError, FormatError
 from pilc_stream.models.model import WaveModel
 from pilc_stream.models.spec import WaveSpec
 
@@ -56,9 +56,13 @@ class CpuEngine:
     name = "cpu"
 
     def __init__(self, threads: int = 1, width: int | None = None) -> None:
-        """`width`: lanes per vector (16, 8 or 4); by default what this machine has."""
+        """`width`: lanes per vector (16, 8 or 4); by default what this machine has. DeviceError where it has less."""
         self.threads = threads
         self.width = width or host_width()
+        if self.width not in VECTOR_WIDTHS or self.width > host_width():
+            raise DeviceError(
+                f"cpu: vectors of {self.width} lanes; this machine runs 4 to {host_width()}, in powers of 2"
+            )
         self._programs: dict[str, Program] = {}
         self._modules: dict[WaveSpec, CompiledModule] = {}
 

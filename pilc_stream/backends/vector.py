@@ -207,6 +207,9 @@ class LoopEnd:
         self.results: list[Lanes] = []
 
 
+VECTOR_WIDTHS = (4, 8, 16)
+
+
 def host_width() -> int:
     """Lanes per vector on this machine: 16 with AVX-512, 8 with AVX2, else 4."""
     features = llvm.get_host_cpu_features()
