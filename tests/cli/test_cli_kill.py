@@ -42,14 +42,22 @@ def command(source: Path, dataset: Path) -> list[str]:
     return [*PILC, "compress", str(source), str(dataset), "--profile", "raw", "--shard-size", "3kB", "--json"]
 
 
+def _take_interrupts() -> None:
+    # A test run in the background of a shell ignores Ctrl-C, and its children would inherit that.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Starts a command; whatever is left of it at the end of the test is killed."""
     processes: list[subprocess.Popen[str]] = []
 
     def go(command: Sequence[str]) -> subprocess.Popen[str]:
-        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
-        return processes[-1]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_take_interrupts
+        )
+        processes.append(process)
+        return process
 
     yield go
     for process in processes:
