@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 
 from pilc_stream.readers.torch import StreamingImages
-from pilc_stream.readers.torch_loader import image_loader
+from pilc_stream.readers.torch_loader import ImageLoader
 
 CROP = 32
 BATCH = 32
@@ -73,7 +73,7 @@ def main() -> None:
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, len(names)),
         )  # fmt: skip
         optimiser = torch.optim.Adam(model.parameters(), lr=0.005)
-        loader = image_loader(train, BATCH, arguments.loader_workers)
+        loader = ImageLoader(train, arguments.loader_workers)
         for epoch in range(arguments.epochs):
             train.set_epoch(epoch)
             losses = []
@@ -88,7 +88,7 @@ def main() -> None:
         with torch.no_grad():
             right = sum(
                 int((model(batch["image"]).argmax(1) == labels(batch["key"], names)).sum())
-                for batch in image_loader(test, BATCH)
+                for batch in ImageLoader(test)
             )
         print(f"accuracy {right / len(test.dataset):.2f} on crops that were not trained on")
 

@@ -109,12 +109,9 @@ def _read(destination: str) -> tuple[int, int]:
     if importlib.util.find_spec("torch") is None:
         return 0, 0
     from pilc_stream.readers.torch import StreamingImages
-    from pilc_stream.readers.torch_loader import image_loader
+    from pilc_stream.readers.torch_loader import ImageLoader
 
-    batches = [
-        len(batch["image"])
-        for batch in image_loader(StreamingImages(destination, batch_size=BATCH_IMAGES), BATCH_IMAGES)
-    ]
+    batches = [len(batch["image"]) for batch in ImageLoader(StreamingImages(destination, batch_size=BATCH_IMAGES))]
     return len(batches), sum(batches)
 
 

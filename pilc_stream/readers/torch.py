@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from itertools import islice
 from multiprocessing.context import get_spawning_popen
 from typing import Any, Literal
 
@@ -19,9 +20,7 @@ from pilc_stream.readers import dataset as readers
 from pilc_stream.readers.dataset import PREFETCH_BYTES, Dataset, OnError, Sample
 from pilc_stream.readers.order import ORDER_VERSION, EpochOrder, Mixing, Split, Tail
 from pilc_stream.readers.samples import check_on_error, tolerate
-
-STATE_VERSION = 1
-"""Version of what `state_dict` returns."""
+from pilc_stream.readers.state import STATE_VERSION, check_state, without_loader
 
 Output = Literal["torch", "numpy"]
 
@@ -51,8 +50,9 @@ class StreamingImages(IterableDataset[dict[str, Any]]):
             images.set_epoch(epoch)
             for batch in loader: ...
 
-    A training that stops can go on with other numbers of ranks and workers: keep `images.state_dict(batches=n)`, where
-    n counts the batches of this pass, and give it to `load_state_dict` of a new one.
+    A training that stops can go on with other numbers of ranks and workers. `torch_loader.ImageLoader` keeps count for
+    you; with a DataLoader keep `images.state_dict(batches=n)`, where n counts the batches of this pass; torchdata's
+    StatefulDataLoader asks the workers. `load_state_dict` of a new one takes each of these.
     """
 
     def __init__(
@@ -130,6 +130,11 @@ class StreamingImages(IterableDataset[dict[str, Any]]):
         return self._dataset
 
     @property
+    def batch_size(self) -> int | None:
+        """Samples of a batch, where it was given."""
+        return self._batch_size
+
+    @property
     def epoch(self) -> int:
         """The epoch that the next pass reads."""
         return int(self._shared[_EPOCH])
@@ -153,14 +158,17 @@ class StreamingImages(IterableDataset[dict[str, Any]]):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """One pass over this worker's share of the epoch. Raises as reading from `Dataset` does."""
-        worker = get_worker_info()
-        if worker is not None and self._dataset.device == "auto":
-            # CUDA must not enter worker processes.
-            self._dataset.device = "cpu"
-        split = self._split(worker.id, worker.num_workers) if worker is not None else self._split()
-        self._pass = _Pass(self._cursor, split, self._resume_taken)
-        self._resume_taken = 0
-        return self._read(self._pass, self._order())
+        return (item for item in self._pass_items() if item is not None)
+
+    def iter_batches(self) -> Iterator[list[dict[str, Any]]]:
+        """One pass by batches: each holds what could be read of the next `batch_size` (or 1) samples of this worker.
+
+        Unlike those of a DataLoader, which fills up a batch that misses a sample, the batches of all ranks and workers
+        stay in step; one of which nothing could be read is empty.
+        """
+        items = self._pass_items()
+        while places := list(islice(items, self._batch_size or 1)):
+            yield [item for item in places if item is not None]
 
     def state_dict(self, batches: int | None = None) -> dict[str, Any]:
         """Where the present pass stands: numbers that know no path, so that the data set may move.
@@ -168,17 +176,11 @@ class StreamingImages(IterableDataset[dict[str, Any]]):
         `batches`: how many batches each rank has taken from its DataLoader in this pass; needs `batch_size`. Without
         it, the samples taken in this very process count, which is right where no worker processes are used.
         Raises UsageError where it cannot be known.
+
+        Where samples were skipped, batches reach further than counting says: going on then repeats a few samples, and
+        misses none. `ImageLoader` counts exactly.
         """
-        order = self._order()
-        state = {
-            "version": STATE_VERSION,
-            "order_version": ORDER_VERSION,
-            "dataset": self._fingerprint(),
-            "seed": self._seed,
-            "shuffle": self._shuffle,
-            "mixing": list(astuple(self._mixing)),
-            "epoch": order.epoch,
-        }
+        state = {**self._identity(), "epoch": self.epoch}
         if batches is not None:
             if self._batch_size is None:
                 raise UsageError("state_dict was given batches, but nobody said how large: give batch_size as well.")
@@ -188,39 +190,29 @@ class StreamingImages(IterableDataset[dict[str, Any]]):
                 "state_dict cannot know what DataLoader workers have read: give the number of batches taken in this "
                 "pass, state_dict(batches=n)."
             )
-        split = self._pass.split
-        if split.workers == 1:
+        if get_worker_info() is None:
             return {**state, "cursor": self._after(self._pass.begin, self._pass.taken)}
-        # Asked inside a worker: its share of a pass, which only the same worker can go on with.
-        share = {"taken": self._pass.taken, "share": list(astuple(split))}
+        # Its share of a pass, which only the same worker can go on with.
+        share = {"taken": self._pass.taken, "share": list(astuple(self._pass.split))}
         return {**state, "cursor": self._pass.begin, **share}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken: the next pass reads what was not read then, for any number of ranks.
 
-        Until `set_epoch` names another epoch, every pass begins there. Raises UsageError where the state is of another
-        data set, seed or order, or was taken inside a DataLoader worker and this is not the same one.
+        `state` is one of this class, of an `ImageLoader`, or of a StatefulDataLoader that read this data set; of
+        several ranks all have the same. Until `set_epoch` names another epoch, every pass begins there. Raises
+        UsageError where the state is of another data set, seed or order, or was taken inside a DataLoader worker and
+        this is not the same one.
         """
-        expected = {
-            "version": STATE_VERSION,
-            "order_version": ORDER_VERSION,
-            "dataset": self._fingerprint(),
-            "seed": self._seed,
-            "shuffle": self._shuffle,
-            "mixing": list(astuple(self._mixing)),
-        }
-        for name, value in expected.items():
-            if state.get(name) != value:
-                raise UsageError(
-                    f"This state cannot be resumed: its {name} is {state.get(name)!r}, here it is {value!r}. "
-                    "Open the same data set with the same settings, or begin the epoch anew."
-                )
+        state = without_loader(state)
+        check_state(state, self._identity())
         worker = get_worker_info()
         split = self._split(worker.id, worker.num_workers) if worker is not None else self._split()
         if "taken" in state and state["share"] != list(astuple(split)):
             raise UsageError(
                 f"This state is of one DataLoader worker, (rank, world, worker, workers, batch) {state['share']}; "
-                f"this is {list(astuple(split))}. Use state_dict(batches=n) of the main process to change the numbers."
+                f"this is {list(astuple(split))}. To change the numbers, give the state of the whole loader to "
+                "StreamingImages.load_state_dict in the main process."
             )
         self._resume_taken = int(state.get("taken", 0))
         self._shared[_EPOCH] = int(state["epoch"])
@@ -242,12 +234,30 @@ class StreamingImages(IterableDataset[dict[str, Any]]):
         """The position after `samples` of each rank from `begin` on."""
         return min(len(self._dataset), begin + samples * self._split().world)
 
-    def _fingerprint(self) -> str:
-        """Names the content of the data set, wherever it lies."""
+    def _identity(self) -> dict[str, Any]:
+        """What a state must share with this data set to be of use: the fields that define the order."""
         digests = "".join(shard.sha256 for shard in self._dataset.manifest.shards)
-        return hashlib.sha256(digests.encode()).hexdigest()[:16]
+        return {
+            "version": STATE_VERSION,
+            "order_version": ORDER_VERSION,
+            "dataset": hashlib.sha256(digests.encode()).hexdigest()[:16],
+            "seed": self._seed,
+            "shuffle": self._shuffle,
+            "mixing": list(astuple(self._mixing)),
+        }
 
-    def _read(self, current: _Pass, order: EpochOrder) -> Iterator[dict[str, Any]]:
+    def _pass_items(self) -> Iterator[dict[str, Any] | None]:
+        """Begin a pass: its items, with None in the place of each that was left out."""
+        worker = get_worker_info()
+        if worker is not None and self._dataset.device == "auto":
+            # CUDA must not enter worker processes.
+            self._dataset.device = "cpu"
+        split = self._split(worker.id, worker.num_workers) if worker is not None else self._split()
+        self._pass = _Pass(self._cursor, split, self._resume_taken)
+        self._resume_taken = 0
+        return self._read(self._pass, self._order())
+
+    def _read(self, current: _Pass, order: EpochOrder) -> Iterator[dict[str, Any] | None]:
         for _, found in self._dataset.stream(self._runs(current, order, current.taken), self._prefetch_bytes):
             current.taken += 1
             if isinstance(found, Sample):
@@ -255,6 +265,7 @@ class StreamingImages(IterableDataset[dict[str, Any]]):
             else:
                 self._shared[_SKIPPED + current.split.worker % _WORKER_COUNTS] += 1
                 tolerate(found, self._on_error)
+                yield None
 
     def _runs(self, current: _Pass, order: EpochOrder, passed: int) -> Iterator[NDArray[np.int64]]:
         """This worker's rows, window by window, without the first `passed`."""

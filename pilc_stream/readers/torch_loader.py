@@ -1,23 +1,26 @@
-"""A torch DataLoader over images of any sizes: batches that are tensors where they can be and lists where not."""
+"""A torch DataLoader over images of any sizes that knows where it stands, and the collation of batches."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
+from pilc_stream.errors import UsageError
 from pilc_stream.readers.torch import StreamingImages
 
+Batch = dict[str, Any]
 
-def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+
+def collate(samples: Sequence[dict[str, Any]]) -> Batch:
     """Samples of `StreamingImages` to one batch, field by field.
 
     Tensors of one shape and type are stacked, `(N, C, H, W)`; everything else, so images of different sizes too,
     stays a list of N.
     """
-    batch: dict[str, Any] = {}
+    batch: Batch = {}
     for name in samples[0]:
         values = [sample[name] for sample in samples]
         tensors = [value for value in values if isinstance(value, torch.Tensor)]
@@ -26,6 +29,123 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return batch
 
 
-def image_loader(images: StreamingImages, batch_size: int, workers: int = 0) -> DataLoader[dict[str, Any]]:
-    """A DataLoader of `images` that collates as above. Give `StreamingImages` the same `batch_size`."""
-    return DataLoader(images, batch_size=batch_size, num_workers=workers, collate_fn=collate)
+class CropCollate:
+    """Collates as `collate`, with all images cut to one size: "image" is always a tensor `(N, C, H, W)`.
+
+    An image that is larger is cut about its middle or, with `random`, anywhere; one that is smaller is padded with
+    zeros on the right and at the bottom. Grey images become `channels` equal ones where they are one of several.
+    """
+
+    def __init__(self, height: int, width: int, *, random: bool = False, channels: int = 3) -> None:
+        """`random` draws from torch's generator, which a DataLoader seeds in each worker."""
+        if min(height, width, channels) < 1:
+            raise UsageError(f"CropCollate({height}, {width}, channels={channels}): give 1 or more of each.")
+        self.height, self.width, self.random, self.channels = height, width, random, channels
+
+    def __call__(self, samples: Sequence[dict[str, Any]]) -> Batch:
+        """Raises UsageError for an image of another number of channels than 1 and `channels`."""
+        return collate([{**sample, "image": self.crop(sample["image"], sample.get("key"))} for sample in samples])
+
+    def crop(self, image: torch.Tensor, key: str | None = None) -> torch.Tensor:
+        """One image `(C, H, W)` cut and padded."""
+        if image.shape[0] not in (1, self.channels):
+            raise UsageError(
+                f"The image {key!r} has {image.shape[0]} channels, a batch of {self.channels} takes 1 or "
+                f"{self.channels}: convert it with a transform, or collate with other channels."
+            )
+        top, left = (self._start(image.shape[1], self.height), self._start(image.shape[2], self.width))
+        part = image[:, top : top + self.height, left : left + self.width]
+        out = image.new_zeros((self.channels, self.height, self.width))
+        out[:, : part.shape[1], : part.shape[2]] = part
+        return out
+
+    def _start(self, have: int, want: int) -> int:
+        room = max(0, have - want)
+        return int(torch.randint(room + 1, ())) if self.random else room // 2
+
+
+class ImageLoader:
+    """A DataLoader with a state: `state_dict()` after any batch, `load_state_dict()` on any ranks and workers.
+
+        loader = ImageLoader(StreamingImages("s3://bucket/photos", batch_size=64), workers=4)
+        if saved: loader.load_state_dict(saved)
+        while loader.epoch < 10:
+            for batch in loader: ...
+
+    A full pass moves it on to the next epoch. Batches have the `batch_size` of `images`, fewer where samples were
+    skipped, so that all ranks stay in step; the last one of a pass may be short, on all ranks alike.
+    """
+
+    def __init__(
+        self,
+        images: StreamingImages,
+        workers: int = 0,
+        *,
+        collate: Callable[[Sequence[dict[str, Any]]], Any] = collate,
+        **options: Any,
+    ) -> None:
+        """`workers`: processes that read and decode. `options` go to torch's DataLoader (pin_memory, ...).
+
+        Raises UsageError where `images` have no `batch_size`.
+        """
+        if images.batch_size is None:
+            raise UsageError("An ImageLoader needs to know how large batches are: give StreamingImages a batch_size.")
+        self.images = images
+        self.batch_size = images.batch_size
+        self.loader = DataLoader(
+            _Batches(images), batch_size=None, num_workers=workers, collate_fn=_CollateSome(collate), **options
+        )
+        self._taken = 0
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is being read, or that the next pass reads."""
+        return self.images.epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Read `epoch` in the next pass, from its beginning; where it is set already, nothing changes."""
+        if epoch != self.epoch:
+            self._taken = 0
+        self.images.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        """Batches of the next pass."""
+        return -(-len(self.images) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Any]:
+        """One pass. Raises as reading from `Dataset` does."""
+        self._taken = 0
+        for batch in self.loader:
+            self._taken += 1
+            if batch is not None:
+                yield batch
+        self.set_epoch(self.epoch + 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where this pass stands: the state of `StreamingImages`, of all ranks together."""
+        return self.images.state_dict(batches=self._taken)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken, as `StreamingImages.load_state_dict` does."""
+        self.images.load_state_dict(state)
+        self._taken = 0
+
+
+class _Batches(IterableDataset[list[dict[str, Any]]]):
+    """What an `ImageLoader` has a DataLoader read."""
+
+    def __init__(self, images: StreamingImages) -> None:
+        self._images = images
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        return self._images.iter_batches()
+
+
+class _CollateSome:
+    """Collates, but for a batch of which nothing could be read: that is None."""
+
+    def __init__(self, collate: Callable[[Sequence[dict[str, Any]]], Any]) -> None:
+        self._collate = collate
+
+    def __call__(self, samples: Sequence[dict[str, Any]]) -> Any:
+        return self._collate(samples) if samples else None
