@@ -11,9 +11,19 @@ are retried first.
 from __future__ import annotations
 
 from pilc_stream.storage.local import is_temporary
+from pilc_stream.storage.ranged import RangedFile
 from pilc_stream.storage.retry import RetryPolicy
-from pilc_stream.storage.sources import SourceFile, expand
+from pilc_stream.storage.sources import Sample, SourceFile, expand
 from pilc_stream.storage.store import Store
 from pilc_stream.storage.walk import IMAGE_SUFFIXES
 
-__all__ = ["IMAGE_SUFFIXES", "RetryPolicy", "SourceFile", "Store", "expand", "is_temporary"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "RangedFile",
+    "RetryPolicy",
+    "Sample",
+    "SourceFile",
+    "Store",
+    "expand",
+    "is_temporary",
+]

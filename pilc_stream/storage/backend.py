@@ -34,8 +34,8 @@ class Backend(Protocol):
     def kind(self, path: str) -> Kind | None:
         """Tell what is at `path`, None where nothing is."""
 
-    def entries(self, folder: str) -> list[Entry]:
-        """Return what is in a folder, unsorted, temporary files left out. Raises FileNotFoundError."""
+    def entries(self, folder: str) -> Iterator[Entry]:
+        """Yield what is in a folder, unsorted, temporary files left out. Raises FileNotFoundError."""
 
     def identity(self, folder: str) -> Hashable:
         """Return what two paths to the same folder have in common, to notice circles of links."""

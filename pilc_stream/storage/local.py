@@ -67,9 +67,8 @@ class LocalDisk:
             return None
         return "folder" if stat.S_ISDIR(mode) else "file"
 
-    def entries(self, folder: str) -> list[Entry]:
-        """Return files and folders in a folder; devices, pipes and sockets are left out, as are temporary files."""
-        found = []
+    def entries(self, folder: str) -> Iterator[Entry]:
+        """Yield files and folders in a folder; devices, pipes and sockets are left out, as are temporary files."""
         with os.scandir(self._full(folder)) as items:
             for item in items:
                 if is_temporary(item.name):
@@ -78,13 +77,12 @@ class LocalDisk:
                     status = item.stat()
                 except OSError:
                     # A link that leads nowhere: still a name that somebody counts on; reading it will say why.
-                    found.append(Entry(item.name, False, 0))
+                    yield Entry(item.name, False, 0)
                     continue
                 if stat.S_ISDIR(status.st_mode):
-                    found.append(Entry(item.name, True, 0))
+                    yield Entry(item.name, True, 0)
                 elif stat.S_ISREG(status.st_mode):
-                    found.append(Entry(item.name, False, status.st_size))
-        return found
+                    yield Entry(item.name, False, status.st_size)
 
     def identity(self, folder: str) -> Hashable:
         """Return device and inode."""
@@ -98,7 +96,7 @@ class LocalDisk:
             folder, above = pending.pop()
             try:
                 here = self.identity(folder)
-                entries = self.entries(folder)
+                entries = list(self.entries(folder))
             except (FileNotFoundError, NotADirectoryError):
                 continue
             if here in above:

@@ -100,21 +100,45 @@ class Remote:
                 raise
             return None
 
-    def entries(self, folder: str) -> list[Entry]:
-        """Return what is in a folder; the empty objects that some tools put there as folder marks are left out."""
-        with self._lock:
-            self._forget()
-            found = self._fs.ls(self._full(folder), detail=True)
+    def entries(self, folder: str) -> Iterator[Entry]:
+        """Yield what is in a folder; the empty objects that some tools put there as folder marks are left out."""
         inside = self._full(folder) + "/" if folder else self._above
-        entries = []
-        for info in found:
+        for info in self._listed(folder):
             listed = str(info["name"]).rstrip("/")
             # What does not lie inside is the folder itself or its mark; entering it would never end.
             name = listed.removeprefix(inside) if listed.startswith(inside) else ""
             if name and "/" not in name and not is_temporary(name):
                 is_folder = info["type"] == "directory"
-                entries.append(Entry(name, is_folder, 0 if is_folder else int(info.get("size") or 0)))
-        return entries
+                yield Entry(name, is_folder, 0 if is_folder else int(info.get("size") or 0))
+
+    def _listed(self, folder: str) -> Iterator[dict[str, Any]]:
+        """What the file system says of each name; on S3 page by page, elsewhere all that `ls` returns at once."""
+        if self._is_object_store and hasattr(self._fs, "call_s3"):
+            yield from self._pages_of_s3(folder)
+            return
+        with self._lock:
+            self._forget()
+            found = self._fs.ls(self._full(folder), detail=True)
+        yield from found
+
+    def _pages_of_s3(self, folder: str) -> Iterator[dict[str, Any]]:
+        # `ls` of s3fs returns a list of dictionaries: 10 GB for ten million objects under one prefix.
+        bucket, _, prefix = self._full(folder).partition("/")
+        prefix = f"{prefix.rstrip('/')}/" if prefix else ""
+        more: dict[str, Any] = {}
+        is_empty = True
+        while True:
+            page = self._fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, Delimiter="/", **more)
+            for found in page.get("CommonPrefixes", ()):
+                yield {"name": f"{bucket}/{found['Prefix']}", "type": "directory"}
+            for found in page.get("Contents", ()):
+                yield {"name": f"{bucket}/{found['Key']}", "type": "file", "size": found["Size"]}
+            is_empty = is_empty and not page.get("KeyCount")
+            if not page.get("IsTruncated"):
+                break
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+        if is_empty and prefix:
+            raise FileNotFoundError(self._full(folder))
 
     def identity(self, folder: str) -> Hashable:
         """Return the path: object stores have no links."""

@@ -8,22 +8,38 @@ With several, it is the path below the deepest folder that holds all of them (`a
 and `dogs/...`; across protocols that is the path from the bucket or the root), so that keys cannot meet; a file
 that several sources reach is taken once. Names that are not UTF-8 show their odd bytes as `\\xNN`.
 
-Order is by key, as code points, whatever the order of the sources. Folders are listed one at a time: memory
-grows with the largest folder, not with the data set.
+Order is by key, as code points, whatever the order of the sources. Folders are listed one at a time, and a large
+listing is sorted on disk: memory grows with neither the data set nor its largest folder.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pilc_stream.errors import StorageError, UsageError
 from pilc_stream.storage.backend import Entry
 from pilc_stream.storage.store import Store
 from pilc_stream.storage.urls import is_root, join, normal, parent_and_name, place
-from pilc_stream.storage.walk import readable, walk
+from pilc_stream.storage.walk import IMAGE_SUFFIXES, readable, walk
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image as a source gives it.
+
+    `data`: the bytes of an image file, b"" where there are none. `columns`: what else the source says of it, by name.
+    `fault`: why `data` could not be had; such a sample is listed and kept without a picture. `misfits`: sentences on
+    what the source says of it that no column could take.
+    """
+
+    key: str
+    data: bytes
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    fault: str = ""
+    misfits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +59,22 @@ class SourceFile:
         """Where the file is, for messages."""
         return join(self.store.url, self.path)
 
+    @property
+    def images(self) -> int:
+        """One."""
+        return 1
+
     def read(self) -> bytes:
         """Return the file's bytes. Raises StorageError."""
         return self.store.read(self.path)
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield the one sample of the file. Raises StorageError."""
+        yield Sample(self.key, self.read())
+
+    def head(self, images: int) -> SourceFile:
+        """Return itself: one image is the least there can be."""
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +87,14 @@ class _Root:
     named: str
 
 
-def expand(sources: Sequence[str] | str, storage_options: Mapping[str, Any] | None = None) -> Iterator[SourceFile]:
+def expand(
+    sources: Sequence[str] | str,
+    storage_options: Mapping[str, Any] | None = None,
+    suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
+) -> Iterator[SourceFile]:
     """Yield every file that `sources` name, sorted by key, each once.
 
-    Folders are walked recursively for names with one of `IMAGE_SUFFIXES`, passing over names that begin with `.`
+    Folders are walked recursively for names with one of `suffixes`, passing over names that begin with `.`
     or `_`. Globs know `*`, `?`, `[...]` and `**` (any number of folders), never match a leading dot unless it is
     written, take files of any suffix, and treat folders that they match like folders that are named.
 
@@ -76,7 +109,7 @@ def expand(sources: Sequence[str] | str, storage_options: Mapping[str, Any] | No
     roots = [_find(source, storage_options, stores) for source in named]
     places = [place(root.store.url) for root in roots]
     shared = _common(places)
-    streams = [_files(root, own[len(shared) :]) for root, own in zip(roots, places, strict=True)]
+    streams = [_files(root, own[len(shared) :], suffixes) for root, own in zip(roots, places, strict=True)]
     return _unique(heapq.merge(*streams, key=lambda file: file.key))
 
 
@@ -130,14 +163,14 @@ def _common(places: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     return first[:length]
 
 
-def _files(root: _Root, prefix: tuple[str, ...]) -> Iterator[SourceFile]:
+def _files(root: _Root, prefix: tuple[str, ...], suffixes: tuple[str, ...]) -> Iterator[SourceFile]:
     """Yield the files of one source, sorted by key."""
     above = "".join(f"{readable(part)}/" for part in prefix)
     if root.file is not None:
         yield SourceFile(above + readable(root.file.name), root.file.name, root.file.size, root.store)
         return
     found = False
-    for path, key, size in walk(root.store, root.pattern):
+    for path, key, size in walk(root.store, root.pattern, suffixes):
         found = True
         yield SourceFile(above + key, path, size, root.store)
     if root.pattern and not found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 from pilc_stream.errors import AlreadyExistsError, PilcError, StorageError, UsageError
@@ -160,9 +161,24 @@ class Store:
         folder = prefix.rstrip("/")
         return self._attempt("list", folder, lambda backend: sorted(backend.files(folder)))
 
-    def entries(self, folder: str) -> Sequence[Entry]:
-        """Return files and folders in `folder` (not below), unsorted."""
-        return self._attempt("list", folder, lambda backend: backend.entries(folder))
+    def entries(self, folder: str) -> Iterator[Entry]:
+        """Yield files and folders in `folder` (not below), unsorted, without ever holding all of them.
+
+        A failure is tried again as long as nothing was yielded.
+        """
+
+        def begin(backend: LocalDisk | Remote) -> tuple[list[Entry], Iterator[Entry]]:
+            entries = iter(backend.entries(folder))
+            return list(islice(entries, 1)), entries
+
+        first, others = self._attempt("list", folder, begin)
+        yield from first
+        try:
+            yield from others
+        except PilcError:
+            raise
+        except Exception as error:
+            raise explain(join(self.url, folder), "list", error) from error
 
     def identity(self, folder: str) -> Hashable:
         """Return what two paths to the same folder have in common."""

@@ -1,4 +1,4 @@
-"""Walking folders in key order, with or without a glob; one listing in memory at a time per level.
+"""Walking folders in key order, with or without a glob; a bounded part of a listing in memory per level.
 
 A folder's names are sorted with a slash behind those of folders: then the files come out in the order of their
 whole keys, as code points, without the whole tree ever being known.
@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterator
 from typing import NamedTuple
 
 from pilc_stream.storage.backend import Entry
+from pilc_stream.storage.spill import sorted_stream
 from pilc_stream.storage.store import Store
 
 IMAGE_SUFFIXES = (
@@ -68,40 +69,42 @@ def readable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def walk(store: Store, pattern: tuple[str, ...]) -> Iterator[Found]:
+def walk(store: Store, pattern: tuple[str, ...], suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> Iterator[Found]:
     """Yield the files of `store` to take, sorted by key: those that match `pattern`, or all images where it is ().
+
+    `suffixes`, in lower case, are what counts as an image inside a folder.
 
     `pattern` holds one glob per path component; `**` stands for any number of folders. What of it may still
     match below a folder is a set of positions in it, so each folder is listed once and no file comes twice.
     """
     start = _Step("", "", Entry("", True, 0), _closure(pattern, frozenset({0})), not pattern, frozenset())
-    stack = [_level(store, pattern, start)]
+    stack = [_level(store, pattern, suffixes, start)]
     while stack:
         step = next(stack[-1], None)
         if step is None:
             stack.pop()
         elif step.entry.is_folder:
-            stack.append(_level(store, pattern, step))
+            stack.append(_level(store, pattern, suffixes, step))
         else:
             yield Found(step.path, step.key, step.entry.size)
 
 
-def _level(store: Store, pattern: tuple[str, ...], folder: _Step) -> Iterator[_Step]:
+def _level(store: Store, pattern: tuple[str, ...], suffixes: tuple[str, ...], folder: _Step) -> Iterator[_Step]:
     """Yield what to take or enter in one folder; nothing where it is its own ancestor (a circle of links)."""
     identity = store.identity(folder.path)
     if identity in folder.above:
         return
     above = folder.above | {identity}
     slash = "/" if folder.path else ""
-    named = [(readable(entry.name) + "/" * entry.is_folder, entry) for entry in store.entries(folder.path)]
-    for label, entry in sorted(named):
+    named = ((readable(entry.name) + "/" * entry.is_folder, entry) for entry in store.entries(folder.path))
+    for label, entry in sorted_stream(named):
         positions = _advance(pattern, folder.positions, entry.name)
         matched = len(pattern) in positions
         visible = folder.taken and not entry.name.startswith((".", "_"))
         if entry.is_folder:
             wanted = matched or visible or bool(positions)
         else:
-            wanted = matched or (visible and entry.name.lower().endswith(IMAGE_SUFFIXES))
+            wanted = matched or (visible and entry.name.lower().endswith(suffixes))
         if wanted:
             key = folder.key + slash + label.rstrip("/")
             yield _Step(folder.path + slash + entry.name, key, entry, positions, matched or visible, above)

@@ -145,7 +145,7 @@ def test_listings_are_fresh(s3_server: Any, s3_bucket: str) -> None:
     for number in range(3):
         assert not store.exists(f"commits/{number}")
         other.put(f"commits/{number}")
-        assert len(store.list("commits")) == len(store.entries("commits")) == number + 1
+        assert len(store.list("commits")) == len(list(store.entries("commits"))) == number + 1
         assert store.exists(f"commits/{number}")
         with pytest.raises(AlreadyExistsError):
             store.create(f"commits/{number}", b"late")

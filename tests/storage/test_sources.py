@@ -3,8 +3,10 @@ from __future__ import annotations
 import os
 import pickle
 import random
-from collections.abc import Sequence
+import tracemalloc
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,8 @@ from hypothesis import strategies as st
 from pilc_stream.errors import StorageError, UsageError
 from pilc_stream.storage import IMAGE_SUFFIXES, Store, expand
 from pilc_stream.storage import walk as walk_module
+from pilc_stream.storage.backend import Entry
+from pilc_stream.storage.local import LocalDisk
 
 
 def keys(*sources: str) -> list[str]:
@@ -252,3 +256,35 @@ def test_a_folder_of_real_images(shared_data: Path) -> None:
     assert len(files) == 24
     assert [file.key for file in files] == sorted(file.key for file in files)
     assert all(file.size == len(file.read()) > 10_000 for file in files)
+
+
+class TestLargeFolders:
+    """One folder with more names than memory should hold."""
+
+    @pytest.mark.slow
+    def test_a_million_files_in_one_folder_are_listed_in_bounded_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        count = 1_000_000
+
+        def entries(disk: LocalDisk, folder: str) -> Iterator[Entry]:
+            # A step that visits every number once, out of order, as a hash table of a file system would.
+            return (Entry(f"{number * 7_368_787 % count:09d}.jpg", False, number) for number in range(count))
+
+        monkeypatch.setattr(LocalDisk, "entries", entries)
+        tracemalloc.start()
+        found, previous = 0, ""
+        for file in expand("."):
+            assert file.key > previous
+            previous, found = file.key, found + 1
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert found == count
+        # A list of all of them would take some 250 MB.
+        assert peak < 80_000_000
+
+    def test_folders_of_many_pages_are_listed_whole(self, s3_bucket: str, s3_server: Any) -> None:
+        store = Store.open(f"{s3_bucket}/many", s3_server.options)
+        names = [f"{number:04d}.png" for number in range(1050)]
+        # One put each is slow over loopback; the names are what counts.
+        file_system = store._connect()._fs  # type: ignore[union-attr]
+        file_system.pipe({f"{s3_bucket.removeprefix('s3://')}/many/{name}": b"" for name in names})
+        assert [file.key for file in expand(store.url, s3_server.options)] == names
