@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 from compress_folder import PICTURES, compress
 
 import pilc_stream as pilc
-from pilc_stream.codecs import PAYLOAD_MAGIC
 
 
 def read(url: str) -> None:
@@ -27,11 +26,9 @@ def read(url: str) -> None:
     again = dataset.get(first.key)
     print(f"by its key: the same pixels, {bool((again.pixels == first.pixels).all())}")
 
-    # A coded payload decodes alone; of a region only the tiles that it touches.
-    payload = dataset.payload(0)
-    if payload.startswith(PAYLOAD_MAGIC):
-        corner = pilc.decompress(payload, region=(0, 0, 16, 16), models=dataset.manifest.model_file)
-        print(f"its upper left corner: {corner.shape}, from a payload of {len(payload):,} bytes")
+    # Of a large image only the tiles that a region touches are read and decoded.
+    corner = dataset.read(0, region=(0, 0, 16, 16)).pixels
+    print(f"its upper left corner: {corner.shape}, from a payload of {len(dataset.payload(0)):,} bytes")
 
     # In stored order, read ahead.
     print(f"all images: {sum(sample.pixels.nbytes for sample in dataset):,} bytes of pixels")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilc_stream.errors import FormatError, UsageError
-from pilc_stream.records.payload import MAX_CHANNELS, MAX_EDGE, Header, Payload
+from pilc_stream.records.payload import MAX_CHANNELS, MAX_EDGE, Payload
 from pilc_stream.records.tiling import Region
 
 Image = NDArray[np.uint8] | NDArray[np.uint16]
@@ -72,20 +72,18 @@ def header_fields(image: NDArray[Any]) -> dict[str, Any]:
     }
 
 
-def check_region(region: Sequence[int] | None, header: Header) -> Region | None:
-    """`region` as a `Region` inside the image; UsageError where it is not."""
-    if region is None:
-        return None
+def check_region(region: Sequence[int], height: int, width: int) -> Region:
+    """`region` as a `Region` inside an image of this size; UsageError where it is not."""
     try:
-        y, x, height, width = (operator.index(value) for value in region)
+        y, x, rows, columns = (operator.index(value) for value in region)
     except (TypeError, ValueError):
         raise UsageError(f"region: {region!r} is not (y, x, height, width) in whole pixels") from None
-    if min(y, x) < 0 or min(height, width) < 1 or y + height > header.height or x + width > header.width:
+    if min(y, x) < 0 or min(rows, columns) < 1 or y + rows > height or x + columns > width:
         raise UsageError(
-            f"region: (y={y}, x={x}, height={height}, width={width}) does not lie inside "
-            f"the image of {header.height} x {header.width} pixels"
+            f"region: (y={y}, x={x}, height={rows}, width={columns}) does not lie inside "
+            f"the image of {height} x {width} pixels"
         )
-    return Region(y, x, height, width)
+    return Region(y, x, rows, columns)
 
 
 def check_all_tiles(payload: Payload, wanted: Sequence[int] | None = None) -> None:

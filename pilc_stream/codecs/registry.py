@@ -87,14 +87,16 @@ class Decoder:
         self._device, self._threads, self._source = device, threads, models
         self._decoders: dict[tuple[str, bytes], TileDecoder] = {}
 
-    def decode(self, payloads: Sequence[bytes], regions: Sequence[Sequence[int] | None] | None = None) -> list[Image]:
+    def decode(
+        self, payloads: Sequence[bytes | memoryview], regions: Sequence[Sequence[int] | None] | None = None
+    ) -> list[Image]:
         """The images, or of each the region `(y, x, height, width)` where one is given.
 
         Raises FormatError (or a subclass) for bytes that are not a sound payload, ModelNotFoundError, UsageError.
         """
         parsed = [parse_payload(payload) for payload in payloads]
         wanted = [
-            check_region(region, payload.header)
+            None if region is None else check_region(region, payload.header.height, payload.header.width)
             for payload, region in zip(parsed, regions or [None] * len(parsed), strict=True)
         ]
         groups: dict[tuple[str, bytes], list[int]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -17,11 +18,13 @@ from pilc_stream.errors import FormatError, PilcError, UsageError
 from pilc_stream.images import DEFAULT_MAX_PIXELS
 from pilc_stream.readers.fetch import Pieces, Prefetcher, fetch
 from pilc_stream.readers.keys import KeyIndex
+from pilc_stream.readers.regions import Wanted, fetch_regions
 from pilc_stream.readers.samples import (
     OnError,
     Sample,
     SampleDecoder,
     SampleSettings,
+    Stored,
     check_on_error,
     decode_groups,
     tolerate,
@@ -49,6 +52,7 @@ def open(
     on_error: OnError = "raise",
     allow_partial: bool = False,
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    region: Wanted | None = None,
 ) -> Dataset:
     """Open the data set that `pilc compress` wrote to `url`, a local path or any fsspec URL.
 
@@ -57,11 +61,22 @@ def open(
     `verify`: also compare decoded pixels with their stored SHA-256; checksums are compared always.
     `on_error`: what iteration does with a sample that cannot be read. `allow_partial`: take what an unfinished job
     has committed so far. `max_pixels`: the largest image decoded from a record that was kept as its source file.
+    `region`: the part of every image that is wanted where none is named, `(y, x, height, width)` or a function that
+    gives it for an image's height and width, such as `readers.regions.RandomResizedCrop`.
 
     Raises ManifestError where there is no (finished) data set, StorageError, UsageError for an unknown column.
     """
     manifest = Manifest.load(url, storage_options, allow_partial=allow_partial)
-    return Dataset(manifest, device, threads, columns=columns, verify=verify, on_error=on_error, max_pixels=max_pixels)
+    return Dataset(
+        manifest,
+        device,
+        threads,
+        columns=columns,
+        verify=verify,
+        on_error=on_error,
+        max_pixels=max_pixels,
+        region=region,
+    )
 
 
 @dataclass(frozen=True)
@@ -93,6 +108,7 @@ class Dataset:
         verify: bool = False,
         on_error: OnError = "raise",
         max_pixels: int = DEFAULT_MAX_PIXELS,
+        region: Wanted | None = None,
     ) -> None:
         """As `open`, of a manifest that is loaded already."""
         self.manifest = manifest
@@ -101,6 +117,7 @@ class Dataset:
         self.verify = verify
         self.on_error = check_on_error(on_error)
         self.max_pixels = max_pixels
+        self.region = region
         self.skipped = 0
         """Samples that iteration has left out so far, in this process."""
         self._rows = manifest.rows
@@ -135,15 +152,11 @@ class Dataset:
 
     def with_columns(self, columns: Sequence[str]) -> Dataset:
         """The same data set whose samples carry `columns`. Raises UsageError for an unknown one."""
-        return Dataset(
-            self.manifest,
-            self.device,
-            self.threads,
-            columns=columns,
-            verify=self.verify,
-            on_error=self.on_error,
-            max_pixels=self.max_pixels,
-        )
+        other = copy(self)
+        other._columns = self._check_columns(columns)
+        other._process = None
+        other.skipped = 0
+        return other
 
     @overload
     def __getitem__(self, index: SupportsIndex) -> Sample: ...
@@ -160,9 +173,27 @@ class Dataset:
 
     def __getitems__(self, indices: Sequence[SupportsIndex]) -> list[Sample]:
         """The samples at `indices`: reads of neighbours are merged, images are decoded together. Raises as indexing."""
+        return self.read_many(indices)
+
+    def read(self, index: SupportsIndex, region: Wanted | None = None) -> Sample:
+        """The sample at `index`, of a large image only the tiles that `region` touches.
+
+        `region`: as `open` takes it, and by default what `open` was given. Raises as indexing, and UsageError for a
+        region outside the image.
+        """
+        return self.read_many([index], [region])[0]
+
+    def read_many(
+        self, indices: Sequence[SupportsIndex], regions: Sequence[Wanted | None] | None = None
+    ) -> list[Sample]:
+        """`read` for many samples: reads of neighbours are merged, images are decoded together."""
         rows = [self._row(index) for index in indices]
+        named = [None] * len(rows) if regions is None else regions
+        wanted = [self.region if region is None else region for region in named]
+        if len(wanted) != len(rows):
+            raise UsageError(f"{len(wanted)} regions were given for {len(rows)} samples; give one for each.")
         samples = []
-        for found in self.decode(rows, fetch(self.manifest.store, self.pieces(rows))):
+        for found in self._read(rows, wanted):
             if not isinstance(found, Sample):
                 raise found
             samples.append(found)
@@ -193,9 +224,9 @@ class Dataset:
         """The row of `key`. Raises UnknownKeyError. The first call reads all keys."""
         return self._here().keys.find(key)
 
-    def get(self, key: str) -> Sample:
-        """The sample with this key. Raises UnknownKeyError, a KeyError that names close keys, and as indexing."""
-        return self[self.index(key)]
+    def get(self, key: str, region: Wanted | None = None) -> Sample:
+        """The sample with this key. Raises UnknownKeyError, a KeyError that names close keys, and as `read`."""
+        return self.read(self.index(key), region)
 
     # What streaming readers build on: rows in any order, errors as values.
 
@@ -204,7 +235,8 @@ class Dataset:
     ) -> Iterator[tuple[int, Sample | PilcError]]:
         """Each row of `runs` with its sample, or with the error that stands in its place; reads ahead.
 
-        Rows of one run are read together, so a run should hold neighbours. Raises StorageError.
+        Rows of one run are read together, so a run should hold neighbours. Payloads are read whole; of each image the
+        `region` is decoded. Raises StorageError.
         """
         # Here, before two threads would make one each.
         self._here()
@@ -212,7 +244,8 @@ class Dataset:
             for rows, payloads in parcels:
                 for group in decode_groups(payloads):
                     numbers = rows[group].tolist()
-                    yield from zip(numbers, self.decode(numbers, payloads[group]), strict=True)
+                    wanted = [self.region] * len(numbers)
+                    yield from zip(numbers, self.decode(numbers, payloads[group], wanted), strict=True)
 
     def pieces(self, rows: Sequence[int]) -> Pieces:
         """Where the payloads of `rows` lie. Those of a damaged shard have no bytes; decoding them gives its error."""
@@ -226,9 +259,25 @@ class Dataset:
                 ranges[here] = shard.ranges[row[here]]
         return Pieces(self._paths, position, ranges[:, 0], ranges[:, 1])
 
-    def decode(self, rows: Sequence[int], payloads: Sequence[bytes]) -> list[Sample | PilcError]:
+    def decode(
+        self, rows: Sequence[int], payloads: Sequence[Stored], regions: Sequence[Wanted | None] | None = None
+    ) -> list[Sample | PilcError]:
         """The samples of `rows` from their payloads, decoded together, with errors in place of those that fail."""
-        return self._here().samples.decode([self._place(row) for row in rows], payloads)
+        return self._here().samples.decode([self._place(row) for row in rows], payloads, regions)
+
+    def _read(self, rows: Sequence[int], wanted: Sequence[Wanted | None]) -> list[Sample | PilcError]:
+        pieces = self.pieces(rows)
+        if not any(region is not None for region in wanted):
+            return self.decode(rows, fetch(self.manifest.store, pieces))
+        places = [self._place(row) for row in rows]
+        # A source file has no tiles: it is read whole, and its region cut after decoding.
+        partly = [
+            region if isinstance(place, Place) and not place.is_kept else None
+            for place, region in zip(places, wanted, strict=True)
+        ]
+        payloads, found = fetch_regions(self.manifest.store, pieces, partly)
+        regions = [old if new is None else new for old, new in zip(wanted, found, strict=True)]
+        return self._here().samples.decode(places, payloads, regions)
 
     def _place(self, row: int) -> Place | FormatError:
         position, at = self._split(row)

@@ -12,14 +12,19 @@ from typing import Any, Literal, get_args
 from numpy.typing import NDArray
 
 from pilc_stream.codecs import Decoder
+from pilc_stream.codecs.base import check_region
 from pilc_stream.errors import ChecksumError, FormatError, ImageError, ModelError, PilcError, UsageError, VerifyError
 from pilc_stream.images import decode_kept, pixel_sha256
+from pilc_stream.readers.regions import Wanted, region_of
 from pilc_stream.readers.shards import Place
 from pilc_stream.records.manifest import Manifest
 from pilc_stream.records.payload import parse_header
 
 OnError = Literal["raise", "skip", "warn"]
 """What to do with a sample that cannot be read: raise its error, leave it out, or leave it out with a warning."""
+
+Stored = bytes | memoryview
+"""The bytes of one record."""
 
 _SAMPLE_ERRORS = (FormatError, ImageError, ModelError, VerifyError)
 _GROUP_RAW_BYTES = 1 << 25
@@ -55,47 +60,78 @@ class SampleDecoder:
         self._settings = settings
         self._of_thread = threading.local()
 
-    def decode(self, places: Sequence[Place | FormatError], payloads: Sequence[bytes]) -> list[Sample | PilcError]:
-        """The samples at `places`, decoded together, with its error in the place of each that fails.
+    def decode(
+        self,
+        places: Sequence[Place | FormatError],
+        payloads: Sequence[Stored],
+        wanted: Sequence[Wanted | None] | None = None,
+    ) -> list[Sample | PilcError]:
+        """The samples at `places`, or the regions `wanted` of them, decoded together.
 
-        An error among `places`, for a shard whose columns are damaged, stays what it is.
+        In the place of each that fails stands its error; one among `places`, for a shard whose columns are damaged,
+        stays what it is. Raises UsageError for a region outside its image.
         """
+        wanted = [None] * len(places) if wanted is None else wanted
         coded = [number for number, place in enumerate(places) if isinstance(place, Place) and not place.is_kept]
-        images = dict(zip(coded, self._decode_coded([payloads[number] for number in coded]), strict=True))
+        decoded = self._decode_coded([payloads[number] for number in coded], [wanted[number] for number in coded])
+        images = dict(zip(coded, decoded, strict=True))
         return [
-            place if isinstance(place, FormatError) else self._sample(place, payload, images.get(number))
-            for number, (place, payload) in enumerate(zip(places, payloads, strict=True))
+            place if isinstance(place, FormatError) else self._sample(place, payload, part, images.get(number))
+            for number, (place, payload, part) in enumerate(zip(places, payloads, wanted, strict=True))
         ]
 
-    def _decode_coded(self, payloads: Sequence[bytes]) -> list[NDArray[Any] | PilcError]:
+    def _decode_coded(
+        self, payloads: Sequence[Stored], wanted: Sequence[Wanted | None]
+    ) -> list[NDArray[Any] | PilcError]:
         """The images, decoded in one call or, where one payload is damaged, each alone."""
         if not payloads:
             return []
         try:
-            return list(self._decoder.decode(payloads))
+            parts = [self._part(payload, part) for payload, part in zip(payloads, wanted, strict=True)]
+            return list(self._decoder.decode(payloads, parts))
         except (FormatError, ModelError) as error:
             if len(payloads) == 1:
                 return [error]
-        return [image for payload in payloads for image in self._decode_coded([payload])]
+        except UsageError:
+            # A region outside its image; but a damaged header may only say so.
+            if len(payloads) == 1:
+                whole = self._decode_coded(payloads, [None])
+                if isinstance(whole[0], PilcError):
+                    return whole
+                raise
+        alone = zip(payloads, wanted, strict=True)
+        return [image for payload, part in alone for image in self._decode_coded([payload], [part])]
 
-    def _sample(self, place: Place, payload: bytes, image: NDArray[Any] | PilcError | None) -> Sample | PilcError:
+    @staticmethod
+    def _part(payload: Stored, wanted: Wanted | None) -> Sequence[int] | None:
+        if wanted is None or not callable(wanted):
+            return wanted
+        header = parse_header(payload)
+        return region_of(wanted, header.height, header.width)
+
+    def _sample(
+        self, place: Place, payload: Stored, wanted: Wanted | None, image: NDArray[Any] | PilcError | None
+    ) -> Sample | PilcError:
         """The sample of an image that was decoded or failed to, or of a kept file where there is none."""
         try:
             if image is None:
                 image = self._decode_kept(place, payload)
+                if wanted is not None:
+                    region = check_region(region_of(wanted, *image.shape[:2]), *image.shape[:2])
+                    image = image[region.y : region.y + region.height, region.x : region.x + region.width].copy()
             elif isinstance(image, PilcError):
                 raise image
-            elif self._settings.verify and pixel_sha256(image) != place.value("pixel_sha256"):
+            elif self._settings.verify and wanted is None and pixel_sha256(image) != place.value("pixel_sha256"):
                 raise VerifyError("the decoded pixels are not those that were compressed: their SHA-256 differs")
         except _SAMPLE_ERRORS as error:
             return type(error)(f"{place}: {str(error).rstrip('.')}. {_advice(error)}")
         return Sample(place.value("key"), image, {name: place.value(name) for name in self._settings.columns})
 
-    def _decode_kept(self, place: Place, payload: bytes) -> NDArray[Any]:
+    def _decode_kept(self, place: Place, payload: Stored) -> NDArray[Any]:
         # A source file carries no checksum of its own.
         if sha256(payload).digest() != place.value("source_sha256"):
             raise ChecksumError("the bytes of its source file are not those that were stored: their SHA-256 differs")
-        return decode_kept(payload, max_pixels=self._settings.max_pixels)
+        return decode_kept(bytes(payload), max_pixels=self._settings.max_pixels)
 
     @property
     def _decoder(self) -> Decoder:

@@ -123,22 +123,8 @@ def parse_payload(data: bytes | memoryview) -> Payload:
     FormatError for anything else that is not a payload.
     """
     view = memoryview(data).cast("B")
-    header, position = _parse_header(view)
-    # However many tiles a hostile header announces: refused here unless there is a byte of directory and a checksum
-    # for each, so that time and memory stay in proportion to the bytes.
-    if len(view) - position < (1 + CHECKSUM_BYTES) * header.tile_count - 1:
-        raise _too_few(view, header)
-    lengths = []
-    for _ in range(header.tile_count - 1):
-        length, position = _get_varint(view, position, "a tile's length")
-        lengths.append(length)
+    header, position, lengths = _parse_directory(view, len(view))
     head_crc = google_crc32c.value(bytes(view[:position]))
-    rest = len(view) - position - sum(lengths) - CHECKSUM_BYTES * header.tile_count
-    if rest < 0:
-        raise _too_few(view, header)
-    lengths.append(rest)
-    if not header.model_digest and rest != header.raw_bytes:
-        raise TruncatedError(f"payload (raw): {rest} bytes of pixels, {header.raw_bytes} announced")
     tiles, checksums = [], []
     for length in lengths:
         tiles.append(view[position : position + length])
@@ -146,6 +132,41 @@ def parse_payload(data: bytes | memoryview) -> Payload:
         checksums.append(int.from_bytes(view[position : position + CHECKSUM_BYTES], "little"))
         position += CHECKSUM_BYTES
     return Payload(header, head_crc, tuple(tiles), tuple(checksums))
+
+
+def tile_ranges(head: bytes | memoryview, payload_bytes: int) -> tuple[Header, list[tuple[int, int]]]:
+    """The header, and where each tile lies with its checksum: `(offset, length)` in a payload of `payload_bytes`.
+
+    `head` are the first bytes of the payload. What is fetched of it, the rest being anything, parses as the payload
+    and decodes to the regions of the tiles that are there. Raises as `parse_payload`; TruncatedError also where `head`
+    ends before the first tile.
+    """
+    header, position, lengths = _parse_directory(memoryview(head).cast("B"), payload_bytes)
+    ranges = []
+    for length in lengths:
+        ranges.append((position, length + CHECKSUM_BYTES))
+        position += length + CHECKSUM_BYTES
+    return header, ranges
+
+
+def _parse_directory(view: memoryview, payload_bytes: int) -> tuple[Header, int, list[int]]:
+    """The header, the place of the first tile, and the length of each in a payload that begins with `view`."""
+    header, position = _parse_header(view)
+    # However many tiles a hostile header announces: refused here unless there is a byte of directory and a checksum
+    # for each, so that time and memory stay in proportion to the bytes.
+    if payload_bytes - position < (1 + CHECKSUM_BYTES) * header.tile_count - 1:
+        raise _too_few(payload_bytes, header)
+    lengths = []
+    for _ in range(header.tile_count - 1):
+        length, position = _get_varint(view, position, "a tile's length")
+        lengths.append(length)
+    rest = payload_bytes - position - sum(lengths) - CHECKSUM_BYTES * header.tile_count
+    if rest < 0:
+        raise _too_few(payload_bytes, header)
+    lengths.append(rest)
+    if not header.model_digest and rest != header.raw_bytes:
+        raise TruncatedError(f"payload (raw): {rest} bytes of pixels, {header.raw_bytes} announced")
+    return header, position, lengths
 
 
 def parse_header(data: bytes | memoryview) -> Header:
@@ -202,9 +223,9 @@ def _parse_header(view: memoryview) -> tuple[Header, int]:
     return Header(codec, height, width, channels, bit_depth, two_axes, digest, tile_log2, lanes_log2, extras), position
 
 
-def _too_few(view: memoryview, header: Header) -> TruncatedError:
+def _too_few(payload_bytes: int, header: Header) -> TruncatedError:
     return TruncatedError(
-        f"payload: {len(view)} bytes do not hold the {header.tile_count} tiles that the header announces"
+        f"payload: {payload_bytes} bytes do not hold the {header.tile_count} tiles that the header announces"
     )
 
 

@@ -60,11 +60,11 @@ class Made:
         path.write_bytes(data)
 
 
-def image_of(row: int, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """The image of a row: noise that tells the row, of a shape of its own."""
+def image_of(row: int, shape: tuple[int, ...] | None = None, levels: int = 256) -> np.ndarray:
+    """The image of a row: noise of so many levels that tells the row, of a shape of its own."""
     random = np.random.default_rng(row)
     shape = (3 + row % 4, 2 + row % 3, 3) if shape is None else shape
-    return random.integers(0, 256, shape, np.uint8)
+    return random.integers(0, levels, shape, np.uint8)
 
 
 def coded_record(codec: Codec, key: str, image: np.ndarray, columns: Mapping[str, Any]) -> Record:
@@ -103,6 +103,7 @@ def make_set(
     done: bool = True,
     profile: str = "raw",
     options: Mapping[str, Any] | None = None,
+    levels: int = 256,
 ) -> Made:
     """Shards of these sizes; row r has key "class-K/image-R.png" and label K = r % 3. `kept`: files kept by row."""
     store = CountingStore(url, options)
@@ -120,7 +121,7 @@ def make_set(
                 images.append(np.empty(0, np.uint8))
                 records.append(kept_record(key, kept[row], columns))
             else:
-                image = image_of(row, shape)
+                image = image_of(row, shape, levels)
                 images.append(image)
                 records.append(coded_record(codec, key, image, columns))
         write_shard(store, index, records[first:])

@@ -17,6 +17,7 @@ from pilc_stream.records.payload import (
     pack_payload,
     parse_header,
     parse_payload,
+    tile_ranges,
 )
 
 RAW = Header("raw", height=2, width=3, channels=1, bit_depth=8, two_axes=True)
@@ -51,6 +52,27 @@ def test_a_header_comes_back(header: Header) -> None:
     data = pack_payload(header, [b"tile"])
     assert parse_header(data) == header
     assert parse_header(data[:-8]) == header
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 40), st.data())
+def test_tiles_that_were_fetched_alone_are_sound(height: int, width: int, more: int, data: st.DataObject) -> None:
+    header = dataclasses.replace(WAVE, height=height, width=width)
+    tiles = [data.draw(st.binary(max_size=200)) for _ in range(header.tile_count)]
+    payload = pack_payload(header, tiles)
+    first = len(payload) - sum(map(len, tiles)) - CHECKSUM_BYTES * len(tiles)
+    found, ranges = tile_ranges(payload[: first + more], len(payload))
+    assert found == header
+    chosen = data.draw(st.integers(0, len(tiles) - 1))
+    offset, length = ranges[chosen]
+    sparse = bytearray(len(payload))
+    sparse[:first] = payload[:first]
+    sparse[offset : offset + length] = payload[offset : offset + length]
+    parsed = parse_payload(memoryview(sparse))
+    parsed.check_tile(chosen)
+    assert bytes(parsed.tiles[chosen]) == tiles[chosen]
+    for short in range(first):
+        with pytest.raises(TruncatedError):
+            tile_ranges(payload[:short] or payload[:1], len(payload))
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.data())
