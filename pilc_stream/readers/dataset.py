@@ -9,6 +9,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, SupportsIndex, overload
 
 import numpy as np
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 
 from pilc_stream.errors import FormatError, PilcError, UsageError
 from pilc_stream.images import DEFAULT_MAX_PIXELS
-from pilc_stream.readers.fetch import Pieces, Prefetcher, fetch
+from pilc_stream.readers.cache import DEFAULT_CACHE_BYTES, PayloadCache
+from pilc_stream.readers.fetch import Prefetcher, fetch
 from pilc_stream.readers.keys import KeyIndex
+from pilc_stream.readers.pieces import Pieces
 from pilc_stream.readers.regions import Wanted, fetch_regions
 from pilc_stream.readers.samples import (
     OnError,
@@ -53,6 +56,8 @@ def open(
     allow_partial: bool = False,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     region: Wanted | None = None,
+    cache: str | Path | None = None,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> Dataset:
     """Open the data set that `pilc compress` wrote to `url`, a local path or any fsspec URL.
 
@@ -63,6 +68,8 @@ def open(
     has committed so far. `max_pixels`: the largest image decoded from a record that was kept as its source file.
     `region`: the part of every image that is wanted where none is named, `(y, x, height, width)` or a function that
     gives it for an image's height and width, such as `readers.regions.RandomResizedCrop`.
+    `cache`: a folder on a local disk where payloads are kept once they were read, of all data sets and for all
+    processes together up to `cache_bytes`; `readers.cache` says how.
 
     Raises ManifestError where there is no (finished) data set, StorageError, UsageError for an unknown column.
     """
@@ -76,6 +83,8 @@ def open(
         on_error=on_error,
         max_pixels=max_pixels,
         region=region,
+        cache=cache,
+        cache_bytes=cache_bytes,
     )
 
 
@@ -109,6 +118,8 @@ class Dataset:
         on_error: OnError = "raise",
         max_pixels: int = DEFAULT_MAX_PIXELS,
         region: Wanted | None = None,
+        cache: str | Path | None = None,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
         """As `open`, of a manifest that is loaded already."""
         self.manifest = manifest
@@ -118,6 +129,8 @@ class Dataset:
         self.on_error = check_on_error(on_error)
         self.max_pixels = max_pixels
         self.region = region
+        shard_rows = {shard.path: shard.rows for shard in manifest.shards}
+        self.cache = None if cache is None else PayloadCache(cache, cache_bytes, shard_rows)
         self.skipped = 0
         """Samples that iteration has left out so far, in this process."""
         self._rows = manifest.rows
@@ -240,7 +253,8 @@ class Dataset:
         """
         # Here, before two threads would make one each.
         self._here()
-        with Prefetcher(self.manifest.store, self._plan(runs, prefetch_bytes // 2), prefetch_bytes) as parcels:
+        plan = self._plan(runs, prefetch_bytes // 2)
+        with Prefetcher(self.manifest.store, plan, prefetch_bytes, self.cache) as parcels:
             for rows, payloads in parcels:
                 for group in decode_groups(payloads):
                     numbers = rows[group].tolist()
@@ -257,27 +271,41 @@ class Dataset:
             if isinstance(shard, Shard):
                 here = position == index
                 ranges[here] = shard.ranges[row[here]]
-        return Pieces(self._paths, position, ranges[:, 0], ranges[:, 1])
+        return Pieces(self._paths, position, ranges[:, 0], ranges[:, 1], row)
 
     def decode(
         self, rows: Sequence[int], payloads: Sequence[Stored], regions: Sequence[Wanted | None] | None = None
     ) -> list[Sample | PilcError]:
         """The samples of `rows` from their payloads, decoded together, with errors in place of those that fail."""
-        return self._here().samples.decode([self._place(row) for row in rows], payloads, regions)
+        return self._decode([self._place(row) for row in rows], payloads, regions)
+
+    def _decode(
+        self,
+        places: Sequence[Place | FormatError],
+        payloads: Sequence[Stored],
+        regions: Sequence[Wanted | None] | None,
+    ) -> list[Sample | PilcError]:
+        found = self._here().samples.decode(places, payloads, regions)
+        if self.cache is not None:
+            # What the network damaged must not be kept for ever.
+            for place, sample in zip(places, found, strict=True):
+                if isinstance(sample, FormatError) and isinstance(place, Place):
+                    self.cache.forget(place.shard.path, place.shard_row)
+        return found
 
     def _read(self, rows: Sequence[int], wanted: Sequence[Wanted | None]) -> list[Sample | PilcError]:
         pieces = self.pieces(rows)
         if not any(region is not None for region in wanted):
-            return self.decode(rows, fetch(self.manifest.store, pieces))
+            return self.decode(rows, fetch(self.manifest.store, pieces, self.cache))
         places = [self._place(row) for row in rows]
         # A source file has no tiles: it is read whole, and its region cut after decoding.
         partly = [
             region if isinstance(place, Place) and not place.is_kept else None
             for place, region in zip(places, wanted, strict=True)
         ]
-        payloads, found = fetch_regions(self.manifest.store, pieces, partly)
+        payloads, found = fetch_regions(self.manifest.store, pieces, partly, self.cache)
         regions = [old if new is None else new for old, new in zip(wanted, found, strict=True)]
-        return self._here().samples.decode(places, payloads, regions)
+        return self._decode(places, payloads, regions)
 
     def _place(self, row: int) -> Place | FormatError:
         position, at = self._split(row)
@@ -333,7 +361,7 @@ class Dataset:
             cuts = [0, *(np.flatnonzero(np.diff(parcels)) + 1).tolist(), len(run)]
             for low, high in pairwise(cuts):
                 if low < high:
-                    yield run[low:high], pieces.cut(low, high)
+                    yield run[low:high], pieces.take(slice(low, high))
 
     def _known_columns(self) -> tuple[str, ...]:
         """The columns besides the image, from the first sound shard: all shards of a data set have the same."""

@@ -10,12 +10,13 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pilc_stream.readers.cache import PayloadCache
+from pilc_stream.readers.pieces import Pieces
 from pilc_stream.storage import Store
 
 GAP_BYTES = 1 << 16
@@ -30,51 +31,33 @@ REQUESTS = 16
 _Tag = TypeVar("_Tag")
 
 
-@dataclass(frozen=True, slots=True)
-class Pieces:
-    """What to read: piece i is `length[i]` bytes from `offset[i]` of the object `paths[path[i]]`. int64 arrays `(n,)`.
+class Reading:
+    """Reads under way. `result()` waits for them and returns the pieces in the order in which they were given.
 
-    Pieces of one object are equal or do not overlap, as payloads in a shard.
+    What `cache` has is taken from there, and what it lacks is given to it.
     """
 
-    paths: Sequence[str]
-    path: NDArray[np.int64]
-    offset: NDArray[np.int64]
-    length: NDArray[np.int64]
-
-    @property
-    def total_bytes(self) -> int:
-        """Bytes of all pieces together."""
-        return int(self.length.sum())
-
-    def cut(self, low: int, high: int) -> Pieces:
-        """The pieces `low` to `high - 1`."""
-        return Pieces(self.paths, self.path[low:high], self.offset[low:high], self.length[low:high])
-
-
-class Reading:
-    """Reads under way. `result()` waits for them and returns the pieces in the order in which they were given."""
-
-    def __init__(self, store: Store, pieces: Pieces, pool: Executor) -> None:
-        self._count = len(pieces.length)
-        tasks = _tasks(_merge(pieces))
-        self._futures = [pool.submit(_read, store, pieces, task) for task in tasks]
+    def __init__(self, store: Store, pieces: Pieces, pool: Executor, cache: PayloadCache | None = None) -> None:
+        self._out: list[bytes | None] = [None] * len(pieces.length) if cache is None else cache.read(pieces)
+        self._missing = [number for number, data in enumerate(self._out) if data is None]
+        rest = pieces.take(np.array(self._missing, np.int64))
+        tasks = _tasks(_merge(rest))
+        self._futures = [pool.submit(_read, store, rest, task, cache) for task in tasks]
 
     def result(self) -> list[bytes]:
         """The pieces. Raises StorageError."""
-        out = [b""] * self._count
         for future in self._futures:
             for index, data in future.result():
-                out[index] = data
-        return out
+                self._out[self._missing[index]] = data
+        return [data for data in self._out if data is not None]
 
 
-def fetch(store: Store, pieces: Pieces) -> list[bytes]:
+def fetch(store: Store, pieces: Pieces, cache: PayloadCache | None = None) -> list[bytes]:
     """Read the pieces now and return them in their order. Raises StorageError."""
-    if len(pieces.length) == 1:
+    if len(pieces.length) == 1 and cache is None:
         return [store.read_range(pieces.paths[pieces.path[0]], int(pieces.offset[0]), int(pieces.length[0]))]
     with ThreadPoolExecutor(REQUESTS) as pool:
-        return Reading(store, pieces, pool).result()
+        return Reading(store, pieces, pool, cache).result()
 
 
 class Prefetcher(Generic[_Tag]):
@@ -85,8 +68,11 @@ class Prefetcher(Generic[_Tag]):
     Use it as a context manager: leaving it stops the reading.
     """
 
-    def __init__(self, store: Store, plan: Iterable[tuple[_Tag, Pieces]], limit_bytes: int) -> None:
+    def __init__(
+        self, store: Store, plan: Iterable[tuple[_Tag, Pieces]], limit_bytes: int, cache: PayloadCache | None = None
+    ) -> None:
         self._store = store
+        self._cache = cache
         self._plan = plan
         self._limit_bytes = limit_bytes
         self._held_bytes = 0
@@ -122,7 +108,7 @@ class Prefetcher(Generic[_Tag]):
             for tag, pieces in self._plan:
                 if not self._claim(pieces.total_bytes):
                     return
-                self._ready.put((tag, pieces.total_bytes, Reading(self._store, pieces, self._pool)))
+                self._ready.put((tag, pieces.total_bytes, Reading(self._store, pieces, self._pool, self._cache)))
             self._ready.put(None)
         except Exception as error:
             self._ready.put(error)
@@ -156,7 +142,9 @@ def _tasks(requests: Sequence[NDArray[np.int64]]) -> Iterator[Sequence[NDArray[n
         yield requests[start : start + share]
 
 
-def _read(store: Store, pieces: Pieces, requests: Sequence[NDArray[np.int64]]) -> list[tuple[int, bytes]]:
+def _read(
+    store: Store, pieces: Pieces, requests: Sequence[NDArray[np.int64]], cache: PayloadCache | None
+) -> list[tuple[int, bytes]]:
     """Read some requests and cut them into pieces: `(piece number, bytes)`."""
     # Storage reads the ranges of one object together.
     by_path: dict[int, list[NDArray[np.int64]]] = {}
@@ -171,4 +159,6 @@ def _read(store: Store, pieces: Pieces, requests: Sequence[NDArray[np.int64]]) -
             # Slices of bytes are copies: the bytes between the pieces are let go.
             cuts = zip(request.tolist(), (pieces.offset[request] - start).tolist(), strict=True)
             out += [(index, data[at : at + int(pieces.length[index])]) for index, at in cuts]
+    if cache is not None:
+        cache.write(pieces, out)
     return out

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from pilc_stream.codecs.base import check_region
 from pilc_stream.errors import FormatError, UsageError
-from pilc_stream.readers.fetch import GAP_BYTES, Pieces, fetch
+from pilc_stream.readers.cache import PayloadCache
+from pilc_stream.readers.fetch import GAP_BYTES, fetch
+from pilc_stream.readers.pieces import Pieces
 from pilc_stream.records.payload import tile_ranges
 from pilc_stream.records.tiling import Region
 from pilc_stream.storage import Store
@@ -64,17 +66,21 @@ def region_of(wanted: Wanted, height: int, width: int) -> Sequence[int]:
 
 
 def fetch_regions(
-    store: Store, pieces: Pieces, wanted: Sequence[Wanted | None]
+    store: Store, pieces: Pieces, wanted: Sequence[Wanted | None], cache: PayloadCache | None = None
 ) -> tuple[list[bytes | memoryview], list[Wanted | None]]:
     """The payloads, of large ones only what their region needs, and what is wanted of each.
 
-    A payload of which parts are missing has anything in their place; what is wanted of it has become one region.
+    What `cache` has is taken whole from there. A payload of which parts are missing has anything in their place; what
+    is wanted of it has become one region.
     Raises StorageError.
     """
-    large = np.flatnonzero([part is not None for part in wanted] & (pieces.length > GAP_BYTES))
-    heads = pieces.length.copy()
-    heads[large] = HEAD_BYTES
-    payloads: list[bytes | memoryview] = list(fetch(store, Pieces(pieces.paths, pieces.path, pieces.offset, heads)))
+    is_large = np.array([part is not None for part in wanted], np.bool_) & (pieces.length > GAP_BYTES)
+    if cache is not None:
+        is_large &= ~cache.holds(pieces)
+    large = np.flatnonzero(is_large)
+    lengths, rows = np.where(is_large, HEAD_BYTES, pieces.length), np.where(is_large, -1, pieces.row)
+    first = Pieces(pieces.paths, pieces.path, pieces.offset, lengths, rows)
+    payloads: list[bytes | memoryview] = list(fetch(store, first, cache))
     wanted = list(wanted)
     tiles: list[NDArray[np.int64]] = []
     for index in large.tolist():
@@ -88,7 +94,8 @@ def fetch_regions(
     whole = {index: bytearray(int(pieces.length[index])) for index in large.tolist()}
     for index, data in whole.items():
         data[:HEAD_BYTES] = payloads[index]
-    parts = fetch(store, Pieces(pieces.paths, pieces.path[owner], pieces.offset[owner] + at, length))
+    second = Pieces(pieces.paths, pieces.path[owner], pieces.offset[owner] + at, length, np.full(len(owner), -1))
+    parts = fetch(store, second)
     for index, start, part in zip(owner.tolist(), at.tolist(), parts, strict=True):
         whole[index][start : start + len(part)] = part
     for index, data in whole.items():

@@ -26,11 +26,12 @@ KEPT_BYTES = 512 << 20
 class Shard:
     """The rows of one shard without their images.
 
-    `place`: its URL. `ranges`: int64 `(rows, 2)`, offset and length of each payload. `has_kept`: whether some payloads
-    are source files as they came; then `table` has what tells and checks them.
+    `place`: its URL; `path`: its path in the data set. `ranges`: int64 `(rows, 2)`, offset and length of each payload.
+    `has_kept`: whether some payloads are source files as they came; then `table` has what tells and checks them.
     """
 
     place: str
+    path: str
     has_kept: bool
     ranges: NDArray[np.int64]
     table: pa.Table
@@ -100,7 +101,9 @@ class ShardCache:
         # A source file carries no checksum of its own.
         names = list(dict.fromkeys([*self._names, "codec", "source_sha256"])) if has_kept else self._names
         try:
-            return Shard(reader.place, has_kept, reader.ranges, reader.columns(names).combine_chunks())
+            return Shard(
+                reader.place, reader.entry.path, has_kept, reader.ranges, reader.columns(names).combine_chunks()
+            )
         except FormatError as error:
             # Kept like a shard: what is stored under a content's name does not heal.
             return error

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pilc_stream.errors import StorageError
 from pilc_stream.readers import fetch as room
-from pilc_stream.readers.fetch import GAP_BYTES, REQUEST_BYTES, Pieces, Prefetcher, fetch
+from pilc_stream.readers.fetch import GAP_BYTES, REQUEST_BYTES, Prefetcher, fetch
+from pilc_stream.readers.pieces import Pieces
 from pilc_stream.storage import RetryPolicy, Store
 
 
@@ -32,7 +33,7 @@ class MemoryStore(Store):
 
 def pieces_of(paths: Sequence[str], wanted: Sequence[tuple[int, int, int]]) -> Pieces:
     path, offset, length = np.array(wanted, np.int64).reshape(-1, 3).T
-    return Pieces(paths, path, offset, length)
+    return Pieces(paths, path, offset, length, np.full(len(path), -1))
 
 
 def random_bytes(size: int, seed: int = 0) -> bytes:
