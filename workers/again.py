@@ -1,23 +1,24 @@
-"""`--retry-failed`: committed shards that hold records that failed are made once more, from the files as they are now.
+"""`--retry-failed`: of committed shards that hold records that failed, those records are made once more.
 
-A shard is made with the keys that it has, whatever the listing says today: a repaired file has another size, which
-would cut the following shards elsewhere. Its new commit replaces the old one in one step, so at every moment each
-image is in the data set exactly once. The data set is declared unfinished before the first replacement and finished
-after the last; an interrupted retry is simply run again.
+The others stay as they are, byte for byte in their payloads. A shard keeps its keys, whatever the listing says today: a
+repaired file has another size, which would cut the following shards elsewhere. Its new commit replaces the old one in
+one step, so at every moment each image is in the data set exactly once. The data set is declared unfinished before the
+first replacement and finished after the last; an interrupted retry is simply run again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pilc_stream.errors import JobError
+from pilc_stream.pipeline.again import failed_keys
 from pilc_stream.pipeline.plan import ShardTask
+from pilc_stream.pipeline.sources import Part
 from pilc_stream.records import layout
-from pilc_stream.records.commit import Commit, read_commit
+from pilc_stream.records.commit import Commit, read_commit, read_errors
 from pilc_stream.records.record import ShardEntry
-from pilc_stream.records.shard import ShardReader
-from pilc_stream.storage import SourceFile, Store
+from pilc_stream.storage import Store
 from workers.planning import Work
 
 
@@ -43,25 +44,25 @@ class Recommit(Store):
             super().create(path, data)
 
 
-def works_again(store: Store, entries: Sequence[ShardEntry], files: Iterable[SourceFile]) -> Iterator[Work]:
-    """Yield each of the shards `entries` (by number) as work: its keys, with the files that are there under them now.
+def works_of_repaired(store: Store, entries: Sequence[ShardEntry], parts: Iterable[Part]) -> list[Work]:
+    """Each of the shards `entries` as work: the files that are there now under the keys of what failed of it.
 
-    `files` are sorted by key, and so are keys in shards and through shards: one shard is in memory at a time.
-    Raises JobError where a key is no longer among the files.
+    For sources whose parts are images of their own and whose listing has changed since the shards were cut.
+    Raises JobError where such a key is no longer among `parts`.
     """
-    listed = iter(files)
+    failed = {entry.index: failed_keys(read_errors(store, entry.index)) for entry in entries}
+    wanted = {key for keys in failed.values() for key in keys}
+    found = {part.key: part for part in parts if part.key in wanted}
     for entry in entries:
-        items = []
-        keys = ShardReader(store, entry).keys()
-        for key in keys:
-            file = next((file for file in listed if file.key >= key), None)
-            if file is None or file.key != key:
+        for key in failed[entry.index]:
+            if key not in found:
                 raise JobError(
-                    f"{key}: the file is no longer in the source, but the shard {entry.path} holds it and is to be "
+                    f"{key}: the file is no longer in the source, but the shard {entry.path} holds it and it is to be "
                     "made again. Put the file back, or leave --retry-failed out."
                 )
-            items.append(file)
-        yield Work(ShardTask(entry.index, tuple(items)), again=True)
+    return [
+        Work(ShardTask(entry.index, tuple(found[key] for key in failed[entry.index])), again=True) for entry in entries
+    ]
 
 
 def reopen(store: Store) -> None:

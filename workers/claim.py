@@ -88,7 +88,9 @@ def _different(stored: dict[str, Any], mine: dict[str, Any]) -> set[str]:
 
 
 def _amount(job: dict[str, Any]) -> str:
-    return f"{job.get('images'):,} images of {job.get('source_bytes'):,} bytes"
+    images = job.get("images")
+    counted = f"{images:,} images of " if isinstance(images, int) else ""
+    return f"{counted}{job.get('source_bytes'):,} bytes"
 
 
 def _info(plan: JobPlan) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
 from typing import Any
 
 from pilc_stream.errors import ManifestError, PilcError
+from pilc_stream.pipeline.again import MISFIT_STAGE
 from pilc_stream.records import layout
 from pilc_stream.records.commit import (
     Commit,
@@ -22,13 +22,13 @@ from pilc_stream.records.commit import (
 from pilc_stream.records.manifest import Manifest, finish
 from pilc_stream.records.record import RecordError, ShardEntry
 from pilc_stream.storage import Store
-from workers.again import reopen, tidy, works_again
+from workers.again import reopen, tidy, works_of_repaired
 from workers.claim import Existing, SourceChanged, claim, look
 from workers.inline import run_inline
 from workers.ledger import Ledger, Patience
 from workers.maker import WorkerSpec
 from workers.placement import Placement, needs_ray, place, place_here
-from workers.planning import JobPlan, Work, list_files
+from workers.planning import JobPlan, Work, list_parts
 from workers.progress import Board, Reporter, Silent, Totals
 from workers.report import FAILURES_KEPT, JobReport
 from workers.settings import JobSettings
@@ -36,11 +36,14 @@ from workers.settings import JobSettings
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a job would do; `existing` is what the destination holds, `ray` whether the job would run on Ray."""
+    """What a job would do; `images` is None where only reading tells.
+
+    `existing` is what the destination holds, `ray` whether the job would run on Ray.
+    """
 
     destination: str
     existing: Existing
-    images: int
+    images: int | None
     source_bytes: int
     shards: int
     committed_shards: int
@@ -143,26 +146,25 @@ def _todo(plan: JobPlan) -> _Todo:
         # Repaired files do not stand in the way of making the shards that hold them again; a missing shard would.
         stored = read_job(store) or {}
         images = sum(entry.rows for entry in list_commits(store))
-        if not (plan.settings.retry_failed and stored.get("images") == images == plan.listing.images):
+        same_images = stored.get("images") == images == plan.listing.images
+        if not (plan.settings.retry_failed and same_images and plan.source.kind == "files"):
             raise
         changed = error
     committed = list_commits(store)
     again = [entry for entry in committed if entry.failed] if plan.settings.retry_failed else []
     indices = {entry.index for entry in committed}
-    works: Iterable[Work] = () if changed else plan.works(indices)
+    works: Iterable[Work]
+    if changed:
+        # Before anything is touched: a file may be missing.
+        works = works_of_repaired(store, again, list_parts(plan.settings, plan.source))
+    else:
+        works = plan.works(indices, {entry.index for entry in again})
     shards = len(committed) if changed else len(plan.shards)
     fresh = shards - len(committed)
     if not again:
         return _Todo(works, fresh, shards, committed)
-
-    def remade() -> Iterator[Work]:
-        return works_again(store, again, list_files(plan.settings, store))
-
-    # Once through, so that a missing file is found before anything is touched.
-    for _ in remade():
-        pass
     return _Todo(
-        works=chain(remade(), works),
+        works=works,
         count=fresh + len(again),
         shards=shards,
         skipped=[entry for entry in committed if not entry.failed],
@@ -203,6 +205,7 @@ def _spec(plan: JobPlan, placement: Placement) -> WorkerSpec:
         threads=placement.threads,
         verify=settings.verify,
         max_pixels=settings.max_pixels,
+        columns=plan.columns,
     )
 
 
@@ -227,5 +230,5 @@ def _failures(store: Store, entries: Sequence[ShardEntry]) -> tuple[RecordError,
         if len(found) >= FAILURES_KEPT:
             break
         if entry.failed:
-            found += read_errors(store, entry.index)
+            found += [error for error in read_errors(store, entry.index) if error.stage != MISFIT_STAGE]
     return tuple(found[:FAILURES_KEPT])

@@ -12,10 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from pilc_stream.codecs import Codec, Decoder, open_codec
 from pilc_stream.errors import ModelError, ModelNotFoundError, PilcError
+from pilc_stream.pipeline.again import KeptShard
 from pilc_stream.pipeline.compress import CompressSettings, ShardResult, make_shard
-from pilc_stream.records.commit import read_model
+from pilc_stream.records.commit import read_commit, read_model
 from pilc_stream.records.record import Record
 from pilc_stream.storage import Store
 from workers.again import Recommit
@@ -31,7 +34,7 @@ class WorkerSpec:
     """How a worker is made. Picklable and small.
 
     `model_sha256`: the model that it must code with, "" for none. `own_model`: it lies in the data set, not among the
-    shipped profiles. `threads`: CPU threads for coding and for decoding image files.
+    shipped profiles. `threads`: CPU threads for coding and for decoding image files. `columns`: the user's own.
     """
 
     store: Store
@@ -42,6 +45,7 @@ class WorkerSpec:
     threads: int
     verify: Verify
     max_pixels: int
+    columns: pa.Schema
 
 
 class ShardMaker:
@@ -51,6 +55,7 @@ class ShardMaker:
         """Raises DeviceError or ModelError where the codec cannot be had here."""
         self._store = spec.store
         self._report = report
+        self._columns = spec.columns
         self._codec = _open(spec)
         self._decoder = Decoder(device=spec.device, threads=spec.threads, models=_model_of(self._codec))
         self._settings = CompressSettings(
@@ -67,8 +72,20 @@ class ShardMaker:
             tally += Tally.of(batch)
             self._report(tally)
 
-        store = Recommit(self._store, work.task.index) if work.again else self._store
-        return make_shard(work.task, self._codec, store, self._settings, decoder=self._decoder, progress=count)
+        store, kept = self._store, None
+        if work.again:
+            kept = KeptShard.of(store, read_commit(store, work.task.index).entry)
+            store = Recommit(store, work.task.index)
+        return make_shard(
+            work.task,
+            self._codec,
+            store,
+            self._settings,
+            decoder=self._decoder,
+            columns=self._columns,
+            kept=kept,
+            progress=count,
+        )
 
 
 def _open(spec: WorkerSpec) -> Codec:

@@ -9,19 +9,22 @@ from __future__ import annotations
 import errno
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from itertools import islice, zip_longest
+from itertools import zip_longest
 from typing import Any
+
+import pyarrow as pa
 
 from pilc_stream.codecs import open_codec
 from pilc_stream.errors import JobError, StorageError, UsageError
 from pilc_stream.pipeline.plan import Listing, ShardTask, job_fingerprint, plan_shards, survey
-from pilc_stream.storage import SourceFile, Store, expand
+from pilc_stream.pipeline.sources import Part, Request, Source, open_source
+from pilc_stream.storage import Store
 from workers.settings import JobSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A shard to make; with `again`, one that is committed and is to be made once more."""
+    """A shard to make; with `again`, one that is committed and whose failed records are to be made once more."""
 
     task: ShardTask
     again: bool = False
@@ -33,6 +36,7 @@ class JobPlan:
 
     settings: JobSettings
     store: Store
+    source: Source
     listing: Listing
     shards: tuple[Listing, ...]
     codec: str
@@ -50,22 +54,25 @@ class JobPlan:
         codec = open_codec(settings.profile, "reference", 1, settings.model_path)
         store = Store.open(settings.destination, settings.storage_options)
         _check_places(settings, store)
+        source = _open_source(settings, store)
         shards: list[Listing] = []
 
-        def files() -> Iterator[SourceFile]:
-            for task in plan_shards(list_files(settings, store), settings.shard_size):
+        def parts() -> Iterator[Part]:
+            for task in plan_shards(list_parts(settings, source), settings.shard_size):
                 shards.append(survey(task.items))
                 yield from task.items
 
-        listing = survey(files())
-        if not listing.images:
+        listing = survey(parts())
+        if not shards:
             raise UsageError(
                 f"{', '.join(settings.sources)}: no image was found there. Folders are searched for names that end "
-                "as those of images do (.png, .jpg, ...); check the place, or name other files with a glob."
+                "as those of images do (.png, .jpg, ...), or as --source-kind says; check the place, or name other "
+                "files with a glob."
             )
         return cls(
             settings=settings,
             store=store,
+            source=source,
             listing=listing,
             shards=tuple(shards),
             codec=codec.name,
@@ -83,14 +90,20 @@ class JobPlan:
             model_sha256=self.model_sha256,
             max_pixels=self.settings.max_pixels,
             shard_bytes=self.settings.shard_size,
+            columns={field.name: str(field.type) for field in self.columns},
         )
 
-    def works(self, committed: Collection[int]) -> Iterator[Work]:
-        """List and cut once more; yield the shards whose numbers are not in `committed`.
+    @property
+    def columns(self) -> pa.Schema:
+        """The user's own columns."""
+        return self.source.columns
+
+    def works(self, committed: Collection[int], again: Collection[int] = ()) -> Iterator[Work]:
+        """List and cut once more; yield the shards whose numbers are not in `committed`, and those in `again`.
 
         Raises JobError at the first shard that is no longer what it was.
         """
-        tasks = plan_shards(list_files(self.settings, self.store), self.settings.shard_size)
+        tasks = plan_shards(list_parts(self.settings, self.source), self.settings.shard_size)
         for task, expected in zip_longest(tasks, self.shards):
             if task is None or expected is None or survey(task.items) != expected:
                 raise JobError(
@@ -98,25 +111,47 @@ class JobPlan:
                     "listed twice, and some came, went or changed their size in between. What is committed stays. "
                     "Run again when nothing writes there any more."
                 )
-            if task.index not in committed:
+            if task.index in again:
+                yield Work(task, again=True)
+            elif task.index not in committed:
                 yield Work(task)
 
 
-def list_files(settings: JobSettings, store: Store) -> Iterator[SourceFile]:
-    """The files of a job in the order of their keys: what the sources hold, without the data set's own files.
+def list_parts(settings: JobSettings, source: Source) -> Iterator[Part]:
+    """The parts of a job in the order of their keys, up to the limit of its images.
 
-    Raises UsageError where a source does not exist, StorageError where one cannot be listed.
+    Raises UsageError where a source does not exist or has no countable images to limit, StorageError where it cannot
+    be listed.
     """
+    parts = source.parts()
+    if settings.limit is None:
+        yield from parts
+        return
+    left = settings.limit
+    for part in parts:
+        if part.images is None:
+            raise UsageError(
+                f"--limit: how many images {part.key} holds is not known before it is read, so a limit of images "
+                "cannot be kept. Name fewer files instead."
+            )
+        yield part if part.images <= left else part.head(left)
+        left -= part.images
+        if left <= 0:
+            return
+
+
+def _open_source(settings: JobSettings, store: Store) -> Source:
+    request = Request(settings.sources, settings.storage_options, store.url, settings.image_column)
     try:
-        found = expand(settings.sources, settings.storage_options)
+        source = open_source(request, settings.source_kind)
+        # Files look their places up when they are listed.
+        source.parts()
     except StorageError as error:
         # Nothing there, rather than something that failed.
         if error.__cause__ is None or error.errno == errno.ENOENT:
             raise UsageError(str(error)) from error
         raise
-    # A glob such as `photos/**` reaches into a destination below `photos`.
-    own = f"{store.url.rstrip('/')}/"
-    return islice((file for file in found if not file.url.startswith(own)), settings.limit)
+    return source
 
 
 def _check_places(settings: JobSettings, store: Store) -> None:

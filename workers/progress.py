@@ -83,8 +83,9 @@ class Tally:
 class Snapshot:
     """Where a job stands.
 
-    `images`, `shards`: of the whole job. `skipped`: shards committed before this run, `made`: those that it committed,
-    `running`: what its workers have made beyond those; it shrinks when a worker is lost.
+    `images`, `shards`: of the whole job; `images` is 0 where only reading tells how many there are. `skipped`: shards
+    committed before this run, `made`: those that it committed, `running`: what its workers have made beyond those; it
+    shrinks when a worker is lost.
     """
 
     phase: Phase = "listing"
@@ -147,9 +148,9 @@ class Board:
         """Enter a phase."""
         self._show(replace(self.snapshot, phase=phase))
 
-    def plan(self, images: int, shards: int, skipped: Totals) -> None:
+    def plan(self, images: int | None, shards: int, skipped: Totals) -> None:
         """Say how large the job is and what of it is committed."""
-        self._show(replace(self.snapshot, images=images, shards=shards, skipped=skipped))
+        self._show(replace(self.snapshot, images=images or 0, shards=shards, skipped=skipped))
 
     def tally(self, worker: int, tally: Tally) -> None:
         """Replace what `worker` has made of its current shard; an empty tally when it begins or is lost."""

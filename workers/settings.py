@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from pilc_stream.errors import UsageError
 from pilc_stream.images import DEFAULT_MAX_PIXELS
 from pilc_stream.pipeline.plan import DEFAULT_SHARD_BYTES
+from pilc_stream.pipeline.sources import AUTO, KINDS
 
 Device = Literal["auto", "cpu", "cuda", "reference"]
 OnExisting = Literal["resume", "fail", "overwrite"]
@@ -22,6 +23,8 @@ class JobSettings:
     """A job. UsageError, in a sentence, where a value is impossible.
 
     `sources`: folders, globs and files, local or fsspec URLs; `destination`: the data set's folder or URL.
+    `source_kind`: what the sources are, a name of `pipeline.sources` or "auto"; `image_column`: where images or their
+    URLs are, for sources that have columns; None finds out.
     `profile`: a shipped profile; `model_path`: a model file instead of one.
     `device`: where each worker codes. `threads`: CPU threads of each worker; None shares the machine's cores out.
     `workers`: Ray actors; 0 works in this process without Ray; None decides (see `workers.placement`).
@@ -35,6 +38,8 @@ class JobSettings:
 
     sources: tuple[str, ...]
     destination: str
+    source_kind: str = AUTO
+    image_column: str | None = None
     profile: str = DEFAULT_PROFILE
     model_path: str | None = None
     device: Device = "auto"
@@ -59,6 +64,9 @@ class JobSettings:
                 raise UsageError(
                     f"{_flag(name)}: {getattr(self, name)!r} is unknown; choose one of {', '.join(get_args(choices))}."
                 )
+        if self.source_kind not in (AUTO, *KINDS):
+            kinds = ", ".join((AUTO, *KINDS))
+            raise UsageError(f"--source-kind: {self.source_kind!r} is unknown; choose one of {kinds}.")
         for name in ("shard_size", "max_pixels", "limit", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:

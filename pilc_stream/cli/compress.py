@@ -38,6 +38,17 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.argument("destination")
+@click.option(
+    "--source-kind",
+    default="auto",
+    show_default=True,
+    help="What the sources are: files, tar, parquet, list (of URLs) or arrays; auto goes by their names.",
+)
+@click.option(
+    "--image-column",
+    metavar="NAME",
+    help="Column of the images or of their URLs, in Parquet, CSV and .npz.  [default: found by type and name]",
+)
 @click.option("--profile", default="fast", show_default=True, help="What codes the pixels; an unknown name lists all.")
 @click.option("--model-path", metavar="FILE", help="A model file of your own instead of a profile.")
 @device_option
@@ -83,6 +94,8 @@ def compress(dry_run: bool, as_json: bool, **flags: Any) -> None:
     """Compress images into a data set that loses no pixel.
 
     SOURCE is a folder, a glob or an image file; folders are searched below for names that end as those of images do.
+    Or it is a glob of WebDataset shards (.tar), of Parquet files with an image column, of CSV or Parquet lists of
+    URLs, or of NumPy arrays (.npy, .npz); what they say of each image becomes columns of the data set.
     DESTINATION is a new or empty folder for the data set. Either may be a URL.
 
     A command that was stopped or killed is simply run again: it goes on with what is not committed yet. Files that
@@ -91,6 +104,7 @@ def compress(dry_run: bool, as_json: bool, **flags: Any) -> None:
     \b
       pilc compress photos dataset
       pilc compress 's3://bucket/raw/**/*.png' s3://bucket/dataset --workers 8
+      pilc compress 's3://bucket/shards/*.tar' s3://bucket/dataset --storage-option profile=research
     """
     from pilc_stream.images import DEFAULT_MAX_PIXELS
     from workers.job import plan_job
@@ -175,7 +189,7 @@ def _print_plan(plan: DryRun, on_existing: str) -> None:
         ("holds", existing),
         ("profile", plan.profile),
         ("model", plan.model_sha256 or "none"),
-        ("images", f"{plan.images:,}"),
+        ("images", "only reading tells" if plan.images is None else f"{plan.images:,}"),
         ("sources", size(plan.source_bytes)),
         ("shards", f"{plan.shards:,}, {plan.committed_shards:,} of them committed"),
         ("runs", "on Ray" if plan.ray else "in this process"),

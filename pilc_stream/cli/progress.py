@@ -46,9 +46,12 @@ class Meter:
 
 
 def describe(done: int, total: int, rates: tuple[float, float], *notes: str) -> str:
-    """One line: how much is done, how fast, how long it will take, and `notes` (empty ones are left out)."""
+    """One line: how much is done, how fast, how long it will take, and `notes` (empty ones are left out).
+
+    `total` is 0 where nobody knows.
+    """
     images_per_second, bytes_per_second = rates
-    parts = [f"{done:,}/{total:,} images"]
+    parts = [f"{done:,}/{total:,} images" if total else f"{done:,} images"]
     if images_per_second > 0:
         parts += [f"{images_per_second:.3g} images/s", f"{size(bytes_per_second)}/s raw"]
     parts += [note for note in notes if note]
@@ -117,9 +120,10 @@ class JobDisplay:
         if snapshot.phase == "working" and self.last.phase != "working":
             # Time begins when work does: neither listing nor starting Ray says how long the rest takes.
             self._meter = Meter(self._clock())
-        if snapshot.images and not self.last.images:
+        if snapshot.shards and not self.last.shards:
             done = f", {snapshot.skipped.shards:,} of them committed already" if snapshot.skipped.shards else ""
-            self._display.say(f"{snapshot.images:,} images in {snapshot.shards:,} shards{done}.")
+            images = f"{snapshot.images:,} images" if snapshot.images else "Images"
+            self._display.say(f"{images} in {snapshot.shards:,} shards{done}.")
         coded = snapshot.coded
         self._meter.add(self._clock(), coded.images, coded.raw_bytes)
         self.last = snapshot

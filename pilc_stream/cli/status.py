@@ -57,7 +57,10 @@ def status(dataset: str, storage_options: dict[str, Any], as_json: bool) -> None
         [
             ("data set", manifest.url),
             ("state", state),
-            ("images", f"{_of(totals.images, images)} ({per_cent(totals.images, images or 0)})"),
+            (
+                "images",
+                f"{_of(totals.images, images)} ({per_cent(totals.images, images)})" if images else f"{totals.images:,}",
+            ),
             ("shards", _of(totals.shards, shards)),
             ("failed", f"{totals.failed:,}"),
             ("kept as source", f"{totals.failed + totals.fallback:,}"),

@@ -18,6 +18,7 @@ import numpy as np
 from pilc_stream.codecs import Codec, Decoder
 from pilc_stream.errors import DeviceError, FormatError, ModelError
 from pilc_stream.images import Pixels
+from pilc_stream.pipeline.again import MISFIT_STAGE
 from pilc_stream.pipeline.loading import LoadedImage
 from pilc_stream.pipeline.statistics import ShardStatistics
 from pilc_stream.records.payload import parse_header
@@ -138,9 +139,12 @@ class Coder:
 
     def _record(self, image: LoadedImage, payload: bytes | None) -> Record:
         if image.error:
-            self._list(image.key, "decode", image.error)
+            self._list(image.key, image.failed_stage, image.error)
         elif image.refusal:
             self.statistics.fallback[image.refusal] += 1
+        for misfit in image.misfits:
+            self.statistics.misfits += 1
+            self.errors.append(RecordError(image.key, MISFIT_STAGE, misfit))
         header, pixels, statistics = image.header, image.pixels, self.statistics
         codec, model = (SOURCE_CODEC, "") if payload is None else self._made_by(payload)
         # Pixels know their shape better than a header does: some formats turn the image while it is decoded.
@@ -164,6 +168,7 @@ class Coder:
             source_bytes=len(image.data),
             pixel_sha256=image.pixel_sha256 or NO_DIGEST,
             source_sha256=image.source_sha256,
+            columns=image.columns,
         )
 
     def _made_by(self, payload: bytes) -> tuple[str, str]:

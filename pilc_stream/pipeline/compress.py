@@ -12,20 +12,26 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from pilc_stream.codecs import Codec, Decoder
-from pilc_stream.errors import UsageError
+from pilc_stream.errors import StorageError, UsageError
 from pilc_stream.images import DEFAULT_MAX_PIXELS
+from pilc_stream.pipeline.again import KeptShard
 from pilc_stream.pipeline.coding import Coder, Verify
 from pilc_stream.pipeline.loading import LoadLimits, load_batches
 from pilc_stream.pipeline.plan import ShardTask
 from pilc_stream.pipeline.statistics import ShardStatistics
 from pilc_stream.records.commit import commit_shard, put_model, put_shard, read_commit_or_none
-from pilc_stream.records.record import Record, RecordError, ShardEntry
+from pilc_stream.records.record import SOURCE_CODEC, Record, RecordError, ShardEntry
 from pilc_stream.records.shard import build_shard
 from pilc_stream.storage import Store
 
 DEFAULT_BATCH_PIXELS = 1 << 22
 """Pixels coded together unless told otherwise: 4 million, 12 MB as RGB."""
+
+MIN_UNREAD = 16
+"""So many images of a list, all that a shard has, are not missing by chance."""
 
 BatchProgress = Callable[[Sequence[Record]], None]
 """Called with the records of a batch once they are coded and verified."""
@@ -79,10 +85,11 @@ def compress_shard(
     settings: CompressSettings | None = None,
     *,
     decoder: Decoder | None = None,
+    columns: pa.Schema | None = None,
     progress: BatchProgress | None = None,
 ) -> ShardEntry:
     """Compress and commit one shard; return its entry. `make_shard` says more about it."""
-    return make_shard(task, codec, store, settings, decoder=decoder, progress=progress).entry
+    return make_shard(task, codec, store, settings, decoder=decoder, columns=columns, progress=progress).entry
 
 
 def make_shard(
@@ -92,6 +99,8 @@ def make_shard(
     settings: CompressSettings | None = None,
     *,
     decoder: Decoder | None = None,
+    columns: pa.Schema | None = None,
+    kept: KeptShard | None = None,
     progress: BatchProgress | None = None,
 ) -> ShardResult:
     """Compress and commit one shard into `store`; where it is committed already, return that.
@@ -99,8 +108,10 @@ def make_shard(
     Every item becomes one record, in order. Files that cannot be decoded, that the codec fails on or does not give
     back exactly are kept as they came and listed; files that the codec does not take or not make smaller are kept
     as they came and counted. No payload is ever larger than its file.
-    `decoder` verifies; without one it is made for the device of `settings`. `progress` is handed the records of
-    each batch, as they will be stored, long before the shard is committed.
+    `decoder` verifies; without one it is made for the device of `settings`. `columns`: the user's own, the same for all
+    shards of a data set; without them their types are inferred. `kept`: the shard as it was committed before; only what
+    failed of it is made anew. `progress` is handed the records of each batch, as they will be stored, long before the
+    shard is committed.
     Raises StorageError where a file cannot be read or the shard cannot be written (nothing is committed then),
     DeviceError or ModelError where the codec does not work at all.
     """
@@ -111,9 +122,18 @@ def make_shard(
     start = time.perf_counter()
     coder = Coder(codec, decoder or _decoder_of(codec, settings), settings.verify)
     times = coder.statistics.times
-    records = _code(task, coder, settings, progress)
+    records = _code(task, coder, settings, progress, kept.failed if kept else None)
+    _check_some_read(task, coder, records)
+    kept_errors: tuple[RecordError, ...] = ()
+    if kept is not None and {record.key for record in records} == kept.failed:
+        records, columns, kept_errors = kept.merged(records), kept.columns, kept.errors
+    elif kept is not None:
+        # What failed was no image of its own, a part of a tar file for instance: the others may be others now.
+        coder = Coder(codec, decoder or _decoder_of(codec, settings), settings.verify)
+        times = coder.statistics.times
+        records = _code(task, coder, settings, progress, None)
     with times.measure("write"):
-        file, ranges = build_shard(records)
+        file, ranges = build_shard(records, columns)
         if codec.model_bytes:
             put_model(store, codec.model_bytes)
         path, sha256 = put_shard(store, task.index, file)
@@ -124,7 +144,7 @@ def make_shard(
         shard_bytes=len(file),
         rows=len(records),
         failed=coder.statistics.failed.total(),
-        fallback=coder.statistics.fallback.total(),
+        fallback=sum(record.codec == SOURCE_CODEC for record in records) - coder.statistics.failed.total(),
         raw_bytes=sum(record.raw_bytes for record in records),
         source_bytes=sum(record.source_bytes for record in records),
         payload_bytes=sum(len(record.payload) for record in records),
@@ -132,13 +152,21 @@ def make_shard(
         seconds=time.perf_counter() - start,
     )
     # By key: in whatever order stages and batches found them, the same shard has the same list.
-    errors = tuple(sorted(coder.errors, key=lambda error: error.key))
+    errors = tuple(sorted((*coder.errors, *kept_errors), key=lambda error: (error.key, error.stage, error.reason)))
     with times.measure("write"):
-        entry = commit_shard(store, entry, ranges, errors)
+        entry = commit_shard(store, entry, ranges, errors, coder.statistics.to_json())
     return ShardResult(entry, coder.statistics, errors)
 
 
-def _code(task: ShardTask, coder: Coder, settings: CompressSettings, progress: BatchProgress | None) -> list[Record]:
+def _code(
+    task: ShardTask,
+    coder: Coder,
+    settings: CompressSettings,
+    progress: BatchProgress | None,
+    only: frozenset[str] | None,
+) -> list[Record]:
+    # A part that is an image of its own, and is not wanted, need not be read to find that out.
+    parts = task.items if only is None else [part for part in task.items if part.images != 1 or part.key in only]
     limits = LoadLimits(
         batch_pixels=settings.batch_pixels,
         max_pixels=settings.max_pixels,
@@ -148,7 +176,7 @@ def _code(task: ShardTask, coder: Coder, settings: CompressSettings, progress: B
     )
     records: list[Record] = []
     # Closed also when interrupted, so that the pools' threads end with the call.
-    with closing(load_batches(task.items, limits, coder.statistics.times)) as batches:
+    with closing(load_batches(parts, limits, coder.statistics.times, only)) as batches:
         for batch in batches:
             made = coder.code(batch)
             records += made
@@ -157,6 +185,15 @@ def _code(task: ShardTask, coder: Coder, settings: CompressSettings, progress: B
             # Pixels must be gone before the next batch is decoded, and a variable of a loop outlives its turn.
             batch.clear()
     return records
+
+
+def _check_some_read(task: ShardTask, coder: Coder, records: Sequence[Record]) -> None:
+    """Raise StorageError where a list's images could none of them be fetched: then it is not they that are missing."""
+    if len(records) >= MIN_UNREAD and coder.statistics.failed["read"] == len(records) == len(task.items):
+        raise StorageError(
+            f"shard {task.index}: none of its {len(records)} images could be read. The last one: "
+            f"{coder.errors[-1].reason} Check the network and the list."
+        )
 
 
 def _sub_pixels(records: Sequence[Record]) -> int:

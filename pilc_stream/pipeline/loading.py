@@ -1,9 +1,10 @@
-"""From files to batches of decoded images: reads ahead, decodes in threads, and holds a bounded amount of either.
+"""From parts of a source to batches of decoded images: reads ahead, decodes in threads, holds a bounded amount.
 
-Two pools work ahead of the caller. Readers fetch files and look at their headers, in a window of limited bytes;
-then the size of every image is known, images are grouped into batches of limited pixels, and decoders decode one
-batch while the caller codes the one before. Order is that of the items throughout. Neither limit stops an image
-that exceeds it alone; such an image is decoded with nothing beside it.
+Two pools work ahead of the caller. Readers fetch samples and look at their headers, in a window of limited bytes;
+a part with many samples, such as a tar file, is read in pieces, of which one is in memory and one on its way. Then
+the size of every image is known, images are grouped into batches of limited pixels, and decoders decode one batch
+while the caller codes the one before. Order is that of the parts throughout. Neither limit stops an image that
+exceeds it alone; such an image is decoded with nothing beside it.
 """
 
 from __future__ import annotations
@@ -11,29 +12,35 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from pilc_stream.errors import ImageError
 from pilc_stream.images import ImageHeader, NotRepresentable, Pixels, decode_image, pixel_sha256, probe_image
+from pilc_stream.pipeline.sources import Part
 from pilc_stream.pipeline.statistics import StageTimes
-from pilc_stream.storage import SourceFile
+from pilc_stream.storage import Sample
 
 MAX_BATCH_IMAGES = 1024
 """Images of a batch at most, so that a batch of very small images keeps its lists short."""
 
 WINDOW_FILES_PER_THREAD = 8
-"""Files fetched ahead per reading thread, so that small files keep all of them busy."""
+"""Parts fetched ahead per reading thread, so that small files keep all of them busy."""
+
+PIECE_BYTES = 8 << 20
+"""Of a part with many samples, what is read at a time."""
 
 
 @dataclass(slots=True)
 class LoadedImage:
-    """A source file that was read, and what became of it.
+    """A sample that was read, and what became of it.
 
     Exactly one of `pixels`, `refusal` and `error` is set: it was decoded, it is sound but not taken (and why), or
-    it cannot be decoded (and why). `header` is None for what cannot be decoded: its header proves nothing.
-    `pixel_sha256` is empty without pixels.
+    it cannot be had (and why; `failed_stage` says whether it could not be read or decoded). `header` is None for what
+    cannot be decoded: its header proves nothing. `pixel_sha256` is empty without pixels. `columns`, `misfits`: as those
+    of the sample.
     """
 
     key: str
@@ -44,6 +51,9 @@ class LoadedImage:
     pixel_sha256: bytes = b""
     refusal: str = ""
     error: str = ""
+    failed_stage: str = "decode"
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    misfits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +67,12 @@ class LoadLimits:
     decode_threads: int
 
 
-def load_batches(items: Sequence[SourceFile], limits: LoadLimits, times: StageTimes) -> Generator[list[LoadedImage]]:
-    """Yield all `items` in order, in batches of at most `limits.batch_pixels` pixels or of a single image.
+def load_batches(
+    parts: Sequence[Part], limits: LoadLimits, times: StageTimes, only: Set[str] | None = None
+) -> Generator[list[LoadedImage]]:
+    """Yield the images of all `parts` in order, in batches of at most `limits.batch_pixels` pixels or a single image.
+
+    `only`: the keys to take; None takes all.
 
     About two batches of pixels are in memory at a time: close the generator, and empty each batch when done with it.
     Raises StorageError where a file cannot be read: nothing is known of it then, so nothing may be recorded.
@@ -67,7 +81,7 @@ def load_batches(items: Sequence[SourceFile], limits: LoadLimits, times: StageTi
     decoders = ThreadPoolExecutor(limits.decode_threads, thread_name_prefix="pilc-decode")
     try:
         waiting: deque[tuple[int, list[Future[tuple[LoadedImage, float]]]]] = deque()
-        for pixels, group in _grouped(_fetched(items, limits, readers, times), limits.batch_pixels):
+        for pixels, group in _grouped(_fetched(parts, limits, readers, times, only), limits.batch_pixels):
             if waiting and waiting[0][0] + pixels > 2 * limits.batch_pixels:
                 yield _collect(waiting.popleft()[1], times)
             waiting.append((pixels, [decoders.submit(_decode, image, limits.max_pixels) for image in group]))
@@ -82,28 +96,68 @@ def load_batches(items: Sequence[SourceFile], limits: LoadLimits, times: StageTi
         decoders.shutdown(wait=True, cancel_futures=True)
 
 
+class _Reading:
+    """A part that is being read, piece by piece: `future` is the next one."""
+
+    def __init__(self, part: Part, max_pixels: int, only: Set[str] | None, readers: ThreadPoolExecutor) -> None:
+        self._samples = iter(part.samples())
+        self._max_pixels = max_pixels
+        self._only = only
+        self._readers = readers
+        self.future: Future[_Piece] = readers.submit(self._read)
+        self.ahead_bytes = min(part.size, 2 * PIECE_BYTES)
+
+    def go_on(self) -> None:
+        """Have the piece after the one that was taken read."""
+        self.future = self._readers.submit(self._read)
+
+    def _read(self) -> _Piece:
+        start = time.perf_counter()
+        images: list[LoadedImage] = []
+        read_bytes = 0
+        for sample in self._samples:
+            if self._only is None or sample.key in self._only:
+                images.append(_probe(sample, self._max_pixels))
+                read_bytes += len(sample.data)
+            if read_bytes >= PIECE_BYTES:
+                return _Piece(images, False, time.perf_counter() - start)
+        return _Piece(images, True, time.perf_counter() - start)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    images: list[LoadedImage]
+    is_last: bool
+    seconds: float
+
+
 def _fetched(
-    items: Sequence[SourceFile], limits: LoadLimits, readers: ThreadPoolExecutor, times: StageTimes
+    parts: Sequence[Part],
+    limits: LoadLimits,
+    readers: ThreadPoolExecutor,
+    times: StageTimes,
+    only: Set[str] | None,
 ) -> Iterator[LoadedImage]:
-    """Yield the files in order, read ahead by at most `read_ahead_bytes` as listed, but always one file."""
-    window: deque[tuple[int, Future[tuple[LoadedImage, float]]]] = deque()
+    """Yield the images in order, read ahead by at most `read_ahead_bytes` as listed, but always one part."""
+    window: deque[_Reading] = deque()
     ahead_bytes, position = 0, 0
 
-    def has_room(size: int) -> bool:
+    def has_room(part: Part) -> bool:
         few = len(window) < WINDOW_FILES_PER_THREAD * limits.read_threads
-        return not window or (few and ahead_bytes + size <= limits.read_ahead_bytes)
+        return not window or (few and ahead_bytes + min(part.size, 2 * PIECE_BYTES) <= limits.read_ahead_bytes)
 
-    while window or position < len(items):
-        while position < len(items) and has_room(items[position].size):
-            item = items[position]
-            window.append((item.size, readers.submit(_fetch, item, limits.max_pixels)))
-            ahead_bytes += item.size
+    while window or position < len(parts):
+        while position < len(parts) and has_room(parts[position]):
+            window.append(_Reading(parts[position], limits.max_pixels, only, readers))
+            ahead_bytes += window[-1].ahead_bytes
             position += 1
-        size, future = window.popleft()
-        image, seconds = future.result()
-        ahead_bytes -= size
-        times.read += seconds
-        yield image
+        piece = window[0].future.result()
+        times.read += piece.seconds
+        if piece.is_last:
+            ahead_bytes -= window.popleft().ahead_bytes
+        else:
+            window[0].go_on()
+        yield from piece.images
 
 
 def _grouped(images: Iterator[LoadedImage], batch_pixels: int) -> Iterator[tuple[int, list[LoadedImage]]]:
@@ -127,15 +181,22 @@ def _collect(futures: list[Future[tuple[LoadedImage, float]]], times: StageTimes
     return [image for image, _ in results]
 
 
-def _fetch(item: SourceFile, max_pixels: int) -> tuple[LoadedImage, float]:
-    start = time.perf_counter()
-    data = item.read()
-    image = LoadedImage(item.key, data, hashlib.sha256(data).digest())
+def _probe(sample: Sample, max_pixels: int) -> LoadedImage:
+    image = LoadedImage(
+        sample.key,
+        sample.data,
+        hashlib.sha256(sample.data).digest(),
+        columns=sample.columns,
+        misfits=sample.misfits,
+    )
+    if sample.fault:
+        image.error, image.failed_stage = sample.fault, "read"
+        return image
     try:
-        image.header = probe_image(data, max_pixels=max_pixels)
+        image.header = probe_image(sample.data, max_pixels=max_pixels)
     except ImageError as error:
         image.error = str(error)
-    return image, time.perf_counter() - start
+    return image
 
 
 def _decode(image: LoadedImage, max_pixels: int) -> tuple[LoadedImage, float]:

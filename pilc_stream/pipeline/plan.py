@@ -7,12 +7,12 @@ there already name finished work; a job that would cut others is refused by its 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pilc_stream.errors import UsageError
-from pilc_stream.storage import SourceFile
+from pilc_stream.pipeline.sources import Part
 
 PLAN_VERSION = 1
 """Version of the rules by which shards are cut and records are made; a job never mixes two."""
@@ -26,62 +26,69 @@ MAX_SHARD_IMAGES = 65_536
 
 @dataclass(frozen=True, slots=True)
 class ShardTask:
-    """The work of one shard: its index from 0 and its files in key order. Picklable."""
+    """The work of one shard: its index from 0 and its parts in key order. Picklable."""
 
     index: int
-    items: tuple[SourceFile, ...]
+    items: tuple[Part, ...]
 
     @property
     def source_bytes(self) -> int:
-        """Bytes of the files as they were listed."""
+        """Bytes of the parts as they were listed."""
         return sum(item.size for item in self.items)
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a fingerprint keeps of a listing: number of images, their bytes, and a digest (hex) of keys and sizes."""
+    """What a fingerprint keeps of a listing: number of images, their bytes, and a digest (hex) of keys and sizes.
 
-    images: int
+    `images` is None where a part does not know how many it has.
+    """
+
+    images: int | None
     source_bytes: int
     sha256: str
 
 
 def plan_shards(
-    files: Iterable[SourceFile], shard_bytes: int = DEFAULT_SHARD_BYTES, max_images: int = MAX_SHARD_IMAGES
+    parts: Iterable[Part], shard_bytes: int = DEFAULT_SHARD_BYTES, max_images: int = MAX_SHARD_IMAGES
 ) -> Iterator[ShardTask]:
     """Cut a listing into shards of at most `shard_bytes` source bytes and `max_images` images, in its order.
 
-    A file larger than `shard_bytes` gets a shard of its own. One shard is held in memory at a time.
-    Raises UsageError for limits below 1 and for files that are not in strictly rising key order.
+    A part is never cut: one that exceeds a limit gets a shard of its own, and one that does not know its images counts
+    as one. One shard is held in memory at a time.
+    Raises UsageError for limits below 1 and for parts that are not in strictly rising key order.
     """
     _check_limits(shard_bytes, max_images)
-    index, items, filled_bytes = 0, list[SourceFile](), 0
+    index, items, filled_bytes, filled_images = 0, list[Part](), 0, 0
     previous: str | None = None
-    for file in files:
-        if previous is not None and file.key <= previous:
+    for part in parts:
+        if previous is not None and part.key <= previous:
             raise UsageError(
-                f"plan: key {file.key!r} follows {previous!r}, but files must come sorted by key and without doubles, "
-                "as storage.expand yields them"
+                f"plan: key {part.key!r} follows {previous!r}, but parts must come sorted by key and without doubles, "
+                "as sources list them"
             )
-        previous = file.key
-        if items and (filled_bytes + file.size > shard_bytes or len(items) == max_images):
+        previous = part.key
+        images = 1 if part.images is None else part.images
+        if items and (filled_bytes + part.size > shard_bytes or filled_images + images > max_images):
             yield ShardTask(index, tuple(items))
-            index, items, filled_bytes = index + 1, [], 0
-        items.append(file)
-        filled_bytes += file.size
+            index, items, filled_bytes, filled_images = index + 1, [], 0, 0
+        items.append(part)
+        filled_bytes += part.size
+        filled_images += images
     if items:
         yield ShardTask(index, tuple(items))
 
 
-def survey(files: Iterable[SourceFile]) -> Listing:
+def survey(parts: Iterable[Part]) -> Listing:
     """Read a listing through once and keep what identifies it."""
-    digest, images, source_bytes = hashlib.sha256(), 0, 0
-    for file in files:
+    digest, source_bytes = hashlib.sha256(), 0
+    images: int | None = 0
+    for part in parts:
         # Lengths first: no key can be mistaken for the end of another.
-        key = file.key.encode("utf-8", "surrogatepass")
-        digest.update(f"{len(key)} {file.size} ".encode() + key)
-        images += 1
-        source_bytes += file.size
+        key = part.key.encode("utf-8", "surrogatepass")
+        digest.update(f"{len(key)} {part.size} ".encode() + key)
+        images = None if images is None or part.images is None else images + part.images
+        source_bytes += part.size
     return Listing(images, source_bytes, digest.hexdigest())
 
 
@@ -94,11 +101,13 @@ def job_fingerprint(
     max_pixels: int,
     shard_bytes: int = DEFAULT_SHARD_BYTES,
     max_images: int = MAX_SHARD_IMAGES,
+    columns: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """What must be equal for a job to go on where another stopped: everything that decides the bytes of a shard.
 
     Devices, threads, batches and verification are left out: they change how fast the same bytes come. The values are
-    JSON scalars, compared field by field under these names.
+    JSON scalars, compared field by field under these names; `columns`, the names and types of the user's own columns,
+    is left out where there are none.
     """
     _check_limits(shard_bytes, max_images)
     return {
@@ -112,6 +121,7 @@ def job_fingerprint(
         "images": listing.images,
         "source_bytes": listing.source_bytes,
         "listing_sha256": listing.sha256,
+        **({"columns": dict(columns)} if columns else {}),
     }
 
 

@@ -51,13 +51,15 @@ class ShardStatistics:
     """Counts of one shard, or of several added up, beyond what a ShardEntry says.
 
     `codecs`: records per codec. `fallback`: why sound images were kept as they came, with the number of each reason.
-    `failed`: records per stage that failed. `verified`: payloads that were decoded again and found equal.
+    `failed`: records per stage that failed. `misfits`: what a source says of an image and no column could take.
+    `verified`: payloads that were decoded again and found equal.
     `coded_source_bytes`, `coded_payload_bytes`, `coded_sub_pixels`: sums over the records that a codec coded.
     """
 
     codecs: Counter[str] = field(default_factory=Counter)
     fallback: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
+    misfits: int = 0
     verified: int = 0
     coded_source_bytes: int = 0
     coded_payload_bytes: int = 0
@@ -69,6 +71,7 @@ class ShardStatistics:
         self.codecs += other.codecs
         self.fallback += other.fallback
         self.failed += other.failed
+        self.misfits += other.misfits
         self.verified += other.verified
         self.coded_source_bytes += other.coded_source_bytes
         self.coded_payload_bytes += other.coded_payload_bytes
@@ -81,6 +84,7 @@ class ShardStatistics:
             "codecs": _sorted(self.codecs),
             "fallback": _sorted(self.fallback),
             "failed": _sorted(self.failed),
+            "misfits": self.misfits,
             "verified": self.verified,
             "coded_source_bytes": self.coded_source_bytes,
             "coded_payload_bytes": self.coded_payload_bytes,

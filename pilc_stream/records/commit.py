@@ -42,12 +42,14 @@ class Commit:
     """What a commit file says.
 
     `ranges`: int64 `(rows, 2)`, offset and length of each payload in the shard file. `errors`: path of the list of
-    records that failed or fell back, None where there are none.
+    records that failed or fell back, None where there are none. `statistics`: how the shard was made, {} where the
+    commit does not say.
     """
 
     entry: ShardEntry
     ranges: npt.NDArray[np.int64]
     errors: str | None
+    statistics: Mapping[str, Any]
 
 
 def create_job(store: Store, job: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,12 +116,14 @@ def commit_shard(
     entry: ShardEntry,
     ranges: Sequence[tuple[int, int]],
     errors: Sequence[RecordError] = (),
+    statistics: Mapping[str, Any] | None = None,
 ) -> ShardEntry:
     """Make a shard exist and return the entry that counts, from now on and for everybody.
 
     The shard file and its model must have been put. Where another driver has committed the same shard first, its
     entry is returned, whatever it holds: that is the shard now, and ours is an orphan that no reader looks at.
-    `errors` are written before the commit. Raises UsageError where entry and ranges contradict each other.
+    `errors` are written before the commit. `statistics`: what JSON can hold, for people.
+    Raises UsageError where entry and ranges contradict each other.
     """
     _check_entry(entry, ranges)
     committed = read_commit_or_none(store, entry.index)
@@ -129,6 +133,7 @@ def commit_shard(
         "shard": pack_entry(entry),
         "payloads": pack_ranges(ranges),
         "errors": _put_errors(store, entry.index, errors) if errors else None,
+        "statistics": dict(statistics or {}),
     }
     try:
         store.create(layout.commit_path(entry.index), dump(document))
@@ -176,13 +181,16 @@ def committed_indices(store: Store) -> set[int]:
 
 def list_commits(store: Store) -> list[ShardEntry]:
     """Return the entries of all committed shards, by number. Raises ManifestError where a commit is damaged."""
+    return [commit.entry for commit in each_commit(store)]
+
+
+def each_commit(store: Store) -> Iterator[Commit]:
+    """Yield all commits by number, without their ranges. Raises ManifestError where one is damaged."""
     indices = sorted(committed_indices(store))
-    entries = []
     for start in range(0, len(indices), _COMMITS_AT_ONCE):
         batch = indices[start : start + _COMMITS_AT_ONCE]
         for index, data in zip(batch, store.read_many([layout.commit_path(i) for i in batch]), strict=True):
-            entries.append(_parse_commit(store, index, data, with_ranges=False).entry)
-    return entries
+            yield _parse_commit(store, index, data, with_ranges=False)
 
 
 def read_errors(store: Store, index: int) -> list[RecordError]:
@@ -249,7 +257,8 @@ def _parse_commit(store: Store, index: int, data: bytes, *, with_ranges: bool) -
     if errors is not None and not layout.is_errors(errors, index):
         raise damaged(place, "errors", errors, f"the path of shard {index}'s errors, or null")
     ranges = unpack_ranges(payloads, entry, place) if with_ranges else np.empty((0, 2), np.int64)
-    return Commit(entry, ranges, errors)
+    statistics = take_object(document, "statistics", place) if "statistics" in document else {}
+    return Commit(entry, ranges, errors, statistics)
 
 
 def _check_entry(entry: ShardEntry, ranges: Sequence[tuple[int, int]]) -> None:

@@ -13,6 +13,7 @@ from pilc_stream.records.record import Record
 
 SHARD_FORMAT_VERSION: Final = 1
 FORMAT_METADATA_KEY: Final = "pilc_stream.shard_format"
+HUGGING_FACE_KEY: Final = b"huggingface"
 DIGEST_BYTES: Final = 32
 
 # Fields stay nullable although no record leaves one out: Hugging Face compares its Image type with the field
@@ -51,15 +52,29 @@ def shard_schema(columns: pa.Schema | None = None) -> pa.Schema:
             raise UsageError(f"A column of your own cannot be called {name!r}: shards have one already. Rename it.")
         if names.count(name) > 1:
             raise UsageError(f"Two columns of your own are called {name!r}. Rename one.")
-    # Only the image is described: the types of the other columns speak for themselves.
-    hugging_face = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})
+    hugging_face = json.dumps({"info": {"features": {"image": {"_type": "Image"}, **_features(columns)}}})
     metadata = {FORMAT_METADATA_KEY: str(SHARD_FORMAT_VERSION), "huggingface": hugging_face}
     return pa.schema([*COLUMNS, *own], metadata=metadata)
 
 
 def user_columns(schema: pa.Schema) -> pa.Schema:
-    """Return the part of a shard's schema that is the user's own."""
-    return pa.schema([field for field in schema if field.name not in COLUMN_NAMES])
+    """Return the part of a shard's schema that is the user's own, with what is said of it."""
+    return pa.schema([field for field in schema if field.name not in COLUMN_NAMES], metadata=schema.metadata)
+
+
+def _features(columns: pa.Schema | None) -> dict[str, Any]:
+    """What Hugging Face knows of the user's columns beyond their types, such as the names of classes.
+
+    Only for a schema that comes from there; elsewhere the types speak for themselves.
+    """
+    described = (columns.metadata or {}).get(HUGGING_FACE_KEY) if columns is not None else None
+    if columns is None or described is None:
+        return {}
+    try:
+        features = json.loads(described)["info"]["features"]
+        return {field.name: features[field.name] for field in columns if field.name in features}
+    except (ValueError, LookupError, TypeError):
+        return {}
 
 
 def infer_columns(records: Sequence[Record]) -> pa.Schema:

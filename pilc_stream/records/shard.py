@@ -179,11 +179,12 @@ class ShardReader:
 
     def _spans(self, names: Sequence[str]) -> list[tuple[int, int]]:
         """Return offset and length of what to fetch for `names`: their column chunks, close ones merged."""
-        heads = set(names)
+        # A column's own name may have dots, and those of nested types are paths: what begins with it may be of it.
+        heads = tuple(f"{name}." for name in names)
         chunks = []
         for group in map(self.metadata.row_group, range(self.metadata.num_row_groups)):
             for column in map(group.column, range(group.num_columns)):
-                if column.path_in_schema.split(".")[0] in heads:
+                if f"{column.path_in_schema}.".startswith(heads):
                     start = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
                     chunks.append((start, start + column.total_compressed_size))
         spans: list[tuple[int, int]] = []

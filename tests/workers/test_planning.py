@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pilc_stream.errors import JobError, UsageError
-from workers.planning import JobPlan, list_files
+from workers.planning import JobPlan, list_parts
 from workers.settings import JobSettings
 
 SettingsOf = Callable[..., JobSettings]
@@ -43,7 +43,7 @@ def test_a_destination_below_the_source_is_no_source(source: Path, settings_of: 
 
     plan = JobPlan.make(settings)
 
-    assert [file.key for file in list_files(settings, plan.store)] == [f"{index:03}.bmp" for index in range(6)]
+    assert [file.key for file in list_parts(settings, plan.source)] == [f"{index:03}.bmp" for index in range(6)]
 
 
 def test_a_source_in_the_destination_is_refused(source: Path, settings_of: SettingsOf) -> None:
