@@ -7,7 +7,17 @@ import errno
 from pilc_stream.errors import StorageError
 from pilc_stream.storage.retry import is_transient, service_code
 
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure", "http": "http", "https": "http"}
+_EXTRAS = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "abfs": "azure",
+    "abfss": "azure",
+    "az": "azure",
+    "http": "http",
+    "https": "http",
+}
 
 _BY_ERRNO = {
     errno.ENOSPC: (
