@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pilc_stream.codecs import Decoder, open_codec
-from pilc_stream.reports.bench import load_images
+from pilc_stream.reports.sets import load_images
 
 LIMITS = [("fast", "kodak", 3.10, 2200), ("fast", "cifar10_test.parquet", 4.05, 2200)]
 

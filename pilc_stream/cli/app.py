@@ -20,6 +20,7 @@ from pilc_stream.cli.compress import compress
 from pilc_stream.cli.console import print_json, sentence
 from pilc_stream.cli.decompress import decompress
 from pilc_stream.cli.demo import demo
+from pilc_stream.cli.frontier import frontier
 from pilc_stream.cli.inspect import inspect
 from pilc_stream.cli.options import DEBUG, JSON, debug_option
 from pilc_stream.cli.status import status
@@ -100,7 +101,7 @@ def cli() -> None:
     """
 
 
-for command in (compress, decompress, verify, inspect, status, train, bench, demo):
+for command in (compress, decompress, verify, inspect, status, train, bench, frontier, demo):
     cli.add_command(command)
 
 

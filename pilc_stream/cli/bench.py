@@ -45,16 +45,17 @@ def bench(
     1,000,000 bytes of them. What does not decode, or is not 8-bit grey or RGB, is left out and counted.
     """
     from pilc_stream.codecs import profiles as known_profiles
-    from pilc_stream.reports.bench import bench_profiles, load_images
+    from pilc_stream.reports.bench import bench_profiles
     from pilc_stream.reports.machine import machine_facts
+    from pilc_stream.reports.sets import load_set
 
-    images, left_out = load_images(source, limit)
+    image_set = load_set(source, limit)
     names = profiles or [name for name in known_profiles() if name != "raw"]
-    figures = bench_profiles(images, names, device, threads, rounds, lambda line: messages().print(line))
+    figures = bench_profiles(image_set, names, device, threads, rounds, _say_beginning)
     report = {
         "machine": machine_facts(),
-        "images": source.stem if source else "the demo's pictures",
-        "left_out": left_out,
+        "images": image_set.name,
+        "left_out": image_set.left_out,
         "profiles": [figure.to_json() for figure in figures],
     }
     if record:
@@ -67,3 +68,8 @@ def bench(
             f"{figure.profile}: {figure.bpsp:.4f} bits per sub-pixel, {figure.encode_mb_per_s:.1f} MB/s in, "
             f"{figure.decode_mb_per_s:.1f} MB/s out ({figure.images} images, {figure.threads} thread)"
         )
+
+
+def _say_beginning(label: str, done: int, total: int) -> None:
+    if not done:
+        messages().print(label)

@@ -17,8 +17,8 @@ _AFTER_IHDR = 33
 _COMPRESS_LEVEL = 3
 
 
-def encode_png(pixels: Pixels) -> bytes:
-    """A PNG file that Pillow decodes to the same array, mode and metadata.
+def encode_png(pixels: Pixels, *, optimize: bool = False) -> bytes:
+    """A PNG file that Pillow decodes to the same array, mode and metadata; `optimize`: Pillow's smallest, and slow.
 
     Raises ImageError where array and mode are not those of an 8-bit "L" or "RGB" image, FormatError where the
     metadata blob is malformed.
@@ -33,7 +33,9 @@ def encode_png(pixels: Pixels) -> bytes:
         )
     chunks = unpack_extras(pixels.extras, channels)
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(array)).save(buffer, format="PNG", compress_level=_COMPRESS_LEVEL)
+    Image.fromarray(np.ascontiguousarray(array)).save(
+        buffer, format="PNG", compress_level=_COMPRESS_LEVEL, optimize=optimize
+    )
     plain = buffer.getvalue()
     # The chunks are spliced in here because Pillow's writer passes on only some of them.
     return plain[:_AFTER_IHDR] + b"".join(png_chunk(*chunk) for chunk in chunks) + plain[_AFTER_IHDR:]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -15,9 +17,10 @@ LIBRARIES = ("numpy", "numba", "llvmlite", "pillow", "pyarrow", "torch", "ray", 
 
 
 def machine_facts() -> dict[str, Any]:
-    """CPU model and cores, operating system, versions, date and command, as JSON values."""
+    """CPU model and cores, GPUs, operating system, versions, date and command, as JSON values."""
     return {
         "cpu": _cpu_model(),
+        "gpus": _gpus(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -25,6 +28,28 @@ def machine_facts() -> dict[str, Any]:
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(["pilc", *sys.argv[1:]]),
     }
+
+
+def machine_name(facts: Mapping[str, Any]) -> str:
+    """The machine of some facts, of whatever date: its GPUs and its CPU."""
+    return ", ".join([*facts.get("gpus", ()), facts["cpu"]])
+
+
+def device_name(facts: Mapping[str, Any], device: str, threads: int) -> str:
+    """The part of the machine that was measured: its GPU, or so many cores of its CPU."""
+    if device == "cuda":
+        return str(facts["gpus"][0])
+    cores = f"{threads} of {facts['cores']} cores, {facts['cpu']}"
+    return f"the reference on {cores}" if device == "reference" else cores
+
+
+def _gpus() -> list[str]:
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return listed.stdout.splitlines()
 
 
 def _cpu_model() -> str:

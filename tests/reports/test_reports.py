@@ -14,11 +14,9 @@ from PIL import Image
 
 from pilc_stream.cli import cli
 from pilc_stream.errors import UsageError
-from pilc_stream.reports.bench import bench_profiles, load_images
-from pilc_stream.reports.machine import machine_facts
-from pilc_stream.reports.tables import recorded, with_tables
-
-ROOT = Path(__file__).resolve().parents[2]
+from pilc_stream.reports.bench import bench_profiles
+from pilc_stream.reports.machine import device_name, machine_facts, machine_name
+from pilc_stream.reports.sets import load_images, load_set
 
 
 @pytest.fixture
@@ -33,16 +31,17 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_profiles_are_timed_on_the_same_images(folder: Path) -> None:
-    images, left_out = load_images(folder)
-    assert (len(images), left_out) == (3, 1)
-    fast, raw = bench_profiles(images, ["fast", "raw"], rounds=2)
+    image_set = load_set(folder)
+    assert (len(image_set.images), image_set.left_out) == (3, 1)
+    fast, raw = bench_profiles(image_set, ["fast", "raw"], rounds=2)
     assert (fast.profile, raw.profile, fast.rounds) == ("fast", "raw", 2)
-    assert fast.raw_bytes == 3 * 40 * 30 * 3
+    assert (fast.pixels, fast.raw_bytes) == (3 * 40 * 30, 3 * 40 * 30 * 3)
     assert fast.payload_bytes < raw.payload_bytes
     assert raw.bpsp > 8 > fast.bpsp > 0
     assert min(fast.encode_mb_per_s, fast.decode_mb_per_s) > 0
     assert sum(fast.macs_per_pixel.values()) <= 2200
     assert raw.macs_per_pixel == {}
+    assert (len(fast.model_sha256), raw.model_sha256) == (64, "")
 
 
 def test_images_of_a_parquet_file(folder: Path, tmp_path: Path) -> None:
@@ -53,9 +52,9 @@ def test_images_of_a_parquet_file(folder: Path, tmp_path: Path) -> None:
     assert np.array_equal(images[1], np.asarray(Image.open(files[1])))
 
 
-def test_nothing_to_time_is_wrong_use() -> None:
+def test_nothing_to_time_is_wrong_use(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no image"):
-        bench_profiles([], ["raw"])
+        load_set(tmp_path)
 
 
 def test_the_command_records_what_it_prints(folder: Path, tmp_path: Path) -> None:
@@ -76,14 +75,20 @@ def test_the_machine_says_what_it_is() -> None:
     assert facts["versions"]["numpy"] == np.__version__
 
 
-def test_recorded_runs_name_their_machine_and_command() -> None:
-    runs = recorded("bench-")
-    assert runs
-    for run in runs:
-        assert {"cpu", "cores", "date", "command", "versions"} <= run["machine"].keys()
-        assert run["machine"]["command"].startswith("pilc bench ")
+def test_a_device_is_named_by_what_worked() -> None:
+    facts = {"cpu": "Abacus 1", "cores": 4, "gpus": ["Graphics 9"]}
+    assert machine_name(facts) == "Graphics 9, Abacus 1"
+    assert machine_name({"cpu": "Abacus 1"}) == "Abacus 1"
+    assert device_name(facts, "cuda", 1) == "Graphics 9"
+    assert device_name(facts, "cpu", 2) == "2 of 4 cores, Abacus 1"
+    assert device_name(facts, "reference", 1) == "the reference on 1 of 4 cores, Abacus 1"
 
 
-def test_the_readme_shows_the_recorded_runs() -> None:
-    text = (ROOT / "README.md").read_text()
-    assert with_tables(text) == text, "run: python -m pilc_stream.reports.tables README.md"
+def test_cards_are_listed_by_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho Graphics 9\necho Graphics 9\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert machine_facts()["gpus"] == ["Graphics 9", "Graphics 9"]
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    assert machine_facts()["gpus"] == []
