@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pilc_stream.errors import FormatError, PilcError, UsageError
 from pilc_stream.images import DEFAULT_MAX_PIXELS
 from pilc_stream.readers.cache import DEFAULT_CACHE_BYTES, PayloadCache
-from pilc_stream.readers.fetch import Prefetcher, fetch
+from pilc_stream.readers.fetch import REQUEST_BYTES, Prefetcher, fetch
 from pilc_stream.readers.keys import KeyIndex
 from pilc_stream.readers.pieces import Pieces
 from pilc_stream.readers.regions import Wanted, fetch_regions
@@ -32,7 +32,7 @@ from pilc_stream.readers.samples import (
     decode_groups,
     tolerate,
 )
-from pilc_stream.readers.shards import Place, Shard, ShardCache
+from pilc_stream.readers.shards import AHEAD, Place, Shard, ShardCache
 from pilc_stream.records.manifest import Manifest
 from pilc_stream.records.schema import COLUMN_NAMES
 
@@ -40,6 +40,9 @@ __all__ = ["PREFETCH_BYTES", "Dataset", "OnError", "Sample", "open"]
 
 PREFETCH_BYTES = 128 << 20
 """Payload bytes that one streaming reader holds at most: what it decodes and what it reads ahead."""
+
+PARCEL_BYTES = 2 * REQUEST_BYTES
+"""About what is read together where any cut will do."""
 
 _RUN_ROWS = 4096
 
@@ -253,13 +256,15 @@ class Dataset:
         """
         # Here, before two threads would make one each.
         self._here()
-        plan = self._plan(runs, prefetch_bytes // 2)
+        plan = self._plan(runs, prefetch_bytes)
         with Prefetcher(self.manifest.store, plan, prefetch_bytes, self.cache) as parcels:
             for rows, payloads in parcels:
                 for group in decode_groups(payloads):
                     numbers = rows[group].tolist()
-                    wanted = [self.region] * len(numbers)
-                    yield from zip(numbers, self.decode(numbers, payloads[group], wanted), strict=True)
+                    samples = self.decode(numbers, payloads[group], [self.region] * len(numbers))
+                    parcels.release(sum(map(len, payloads[group])))
+                    payloads[group] = [b""] * len(numbers)
+                    yield from zip(numbers, samples, strict=True)
 
     def pieces(self, rows: Sequence[int]) -> Pieces:
         """Where the payloads of `rows` lie. Those of a damaged shard have no bytes; decoding them gives its error."""
@@ -357,7 +362,13 @@ class Dataset:
         """The runs with their pieces, cut where they pass `limit_bytes`."""
         for run in runs:
             pieces = self.pieces(run.tolist())
-            parcels = np.cumsum(pieces.length) // max(1, limit_bytes)
+            # Rows in stored order can be cut anywhere: small parcels come sooner. Of others, a cut reads much twice.
+            is_ascending = bool((np.diff(run) > 0).all())
+            step_bytes = min(limit_bytes, PARCEL_BYTES) if is_ascending else limit_bytes
+            if is_ascending and len(run):
+                last = int(pieces.path[-1])
+                self._here().shards.expect(range(last + 1, min(last + 1 + AHEAD, len(self.shard_rows))))
+            parcels = np.cumsum(pieces.length) // max(1, step_bytes)
             cuts = [0, *(np.flatnonzero(np.diff(parcels)) + 1).tolist(), len(run)]
             for low, high in pairwise(cuts):
                 if low < high:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pilc_stream.errors import FormatError
-from pilc_stream.readers.fetch import REQUESTS
+from pilc_stream.readers.fetch import REQUESTS, SideBySide
 from pilc_stream.records.manifest import Manifest
 from pilc_stream.records.record import SOURCE_CODEC
 
 KEPT_BYTES = 512 << 20
 """Byte ranges and columns kept by one reader; the shards used longest ago go first."""
+
+
+AHEAD = 4
+"""Shards whose ranges and columns are asked for before their turn, where shards are read one after another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ class ShardCache:
         self._names = list(dict.fromkeys(["key", *columns, *(["pixel_sha256"] if verify else [])]))
         self._lock = threading.Lock()
         self._shards: OrderedDict[int, Shard | FormatError] = OrderedDict()
+        self._expected: dict[int, Future[Shard | FormatError]] = {}
+        self._pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="pilc-shard")
         self._held_bytes = 0
 
     def __getitem__(self, index: int) -> Shard | FormatError:
@@ -77,7 +83,12 @@ class ShardCache:
             if index in self._shards:
                 self._shards.move_to_end(index)
                 return self._shards[index]
-        loaded = self._load(index)
+            expected = self._expected.get(index)
+        try:
+            loaded = expected.result() if expected is not None else self._load(index)
+        finally:
+            with self._lock:
+                self._expected.pop(index, None)
         with self._lock:
             if index not in self._shards:
                 self._shards[index] = loaded
@@ -85,6 +96,13 @@ class ShardCache:
             while self._held_bytes > KEPT_BYTES and len(self._shards) > 1:
                 self._held_bytes -= _held_bytes(self._shards.popitem(last=False)[1])
         return loaded
+
+    def expect(self, indices: Iterable[int]) -> None:
+        """Begin to load shards that will be asked for soon."""
+        with self._lock:
+            for index in indices:
+                if index not in self._shards and index not in self._expected:
+                    self._expected[index] = self._pool.submit(self._load, index)
 
     def get_many(self, indices: Sequence[int]) -> list[Shard | FormatError]:
         """Several shards, those that are not here yet loaded side by side."""
@@ -97,6 +115,8 @@ class ShardCache:
 
     def _load(self, index: int) -> Shard | FormatError:
         reader = self._manifest.reader(index)
+        # Columns lie in pieces, some for each row group.
+        reader.store = SideBySide(reader.store)
         has_kept = bool(reader.entry.failed or reader.entry.fallback)
         # A source file carries no checksum of its own.
         names = list(dict.fromkeys([*self._names, "codec", "source_sha256"])) if has_kept else self._names

@@ -139,6 +139,41 @@ def test_leaving_early_stops_the_threads() -> None:
     assert len(store.requests) <= 12
 
 
+def test_what_is_let_go_of_makes_room_for_what_comes() -> None:
+    step = 2 * GAP_BYTES
+    store = MemoryStore({"a": random_bytes(8 * step)})
+    plan = [(number, pieces_of(["a"], [(0, (4 * number + at) * step, 100) for at in range(4)])) for number in (0, 1)]
+    with Prefetcher(store, iter(plan), 400) as parcels:
+        reading = iter(parcels)
+        number, data = next(reading)
+        assert (number, len(data)) == (0, 4)
+        # The first parcel, in our hands, is all that may be held; a part of it makes room for a part of the second.
+        for released in range(3):
+            assert len(store.requests) == 4 + released
+            parcels.release(100)
+            deadline = time.monotonic() + 30
+            while len(store.requests) < 5 + released and time.monotonic() < deadline:
+                time.sleep(0.01)
+        # More than is held cannot be let go of.
+        parcels.release(10_000)
+        assert next(reading) == (1, [store.objects["a"][at * step :][:100] for at in range(4, 8)])
+        assert list(reading) == []
+
+
+def test_ranges_are_asked_for_by_several_threads() -> None:
+    together = threading.Barrier(room.REQUESTS)
+
+    class MeetingStore(MemoryStore):
+        def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+            together.wait(30)
+            return super().read_ranges(path, ranges)
+
+    store = MeetingStore({"a": random_bytes(10_000)})
+    ranges = [(3 * number, number % 7) for number in range(2 * room.REQUESTS)]
+    found = room.SideBySide(store).read_ranges("a", ranges)
+    assert found == [store.objects["a"][offset : offset + length] for offset, length in ranges]
+
+
 def test_requests_run_side_by_side() -> None:
     together = threading.Barrier(room.REQUESTS)
 
