@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-from pilc_stream.errors import ManifestError, PilcError
+from pilc_stream.errors import ManifestError, PilcError, StorageError
 from pilc_stream.pipeline.again import MISFIT_STAGE
 from pilc_stream.records import layout
 from pilc_stream.records.commit import (
@@ -20,6 +22,7 @@ from pilc_stream.records.commit import (
     read_job,
 )
 from pilc_stream.records.manifest import Manifest, finish
+from pilc_stream.records.quarantine import Quarantined, quarantine, release
 from pilc_stream.records.record import RecordError, ShardEntry
 from pilc_stream.storage import Store
 from workers.again import reopen, tidy, works_of_repaired
@@ -92,7 +95,7 @@ def run_job(settings: JobSettings, reporter: Reporter | None = None, patience: P
     todo = _todo(plan)
     board.plan(plan.listing.images, len(plan.shards), Totals.of(todo.skipped))
 
-    ledger = Ledger(board, patience)
+    ledger = Ledger(board, patience, partial(_quarantine, plan.store))
     workers, stopped = 0, None
     if todo.count:
         try:
@@ -209,12 +212,21 @@ def _spec(plan: JobPlan, placement: Placement) -> WorkerSpec:
     )
 
 
+def _quarantine(store: Store, work: Work, attempts: int, reason: str) -> None:
+    keys = [part.key for part in work.task.items]
+    # A note about a failure must not become one.
+    with suppress(StorageError):
+        quarantine(store, Quarantined(work.task.index, attempts, reason, keys[0], keys[-1]))
+
+
 def _finish(store: Store, todo: _Todo, board: Board) -> None:
     """Declare the data set finished if every shard is committed and nobody has said so yet.
 
     Also where a run has failed: the shards that it was to replace are there, in their old or their new form.
     """
-    if len(committed_indices(store)) >= todo.shards:
+    committed = committed_indices(store)
+    release(store, committed)
+    if len(committed) >= todo.shards:
         board.phase("finishing")
         try:
             Manifest.of(store)

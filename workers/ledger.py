@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pilc_stream.errors import JobError
@@ -35,9 +36,13 @@ class Patience:
 class Ledger:
     """Books results. `statistics` of the shards made; `given_up`: the shards that were not, by number, and why."""
 
-    def __init__(self, board: Board, patience: Patience) -> None:
+    def __init__(
+        self, board: Board, patience: Patience, quarantine: Callable[[Work, int, str], None] | None = None
+    ) -> None:
+        """`quarantine` is called with a work that is given up, how often it was tried, and why it failed last."""
         self._board = board
         self._patience = patience
+        self._quarantine = quarantine
         self._attempts: Counter[int] = Counter()
         self._in_a_row = 0
         self.statistics = ShardStatistics()
@@ -63,8 +68,10 @@ class Ledger:
             self._board.say(f"Shard {index} failed and will be tried again in {delay:g} s: {reason}")
             return delay
         self.given_up[index] = reason
+        if self._quarantine:
+            self._quarantine(work, attempts, reason)
         self._in_a_row += 1
-        self._board.say(f"Shard {index} failed {attempts} times and is left out of this run: {reason}")
+        self._board.say(f"Shard {index} failed {attempts} times and is left out of this run, quarantined: {reason}")
         if self._in_a_row >= self._patience.given_up_in_a_row:
             raise JobError(
                 f"{self._in_a_row} shards in a row failed {attempts} times each, so the job stops. The last reason: "

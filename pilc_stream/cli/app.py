@@ -21,6 +21,7 @@ from pilc_stream.cli.console import print_json, sentence
 from pilc_stream.cli.decompress import decompress
 from pilc_stream.cli.demo import demo
 from pilc_stream.cli.frontier import frontier
+from pilc_stream.cli.gc import gc
 from pilc_stream.cli.inspect import inspect
 from pilc_stream.cli.options import DEBUG, JSON, debug_option
 from pilc_stream.cli.status import status
@@ -101,7 +102,7 @@ def cli() -> None:
     """
 
 
-for command in (compress, decompress, verify, inspect, status, train, bench, frontier, demo):
+for command in (compress, decompress, verify, inspect, status, gc, train, bench, frontier, demo):
     cli.add_command(command)
 
 

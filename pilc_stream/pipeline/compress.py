@@ -7,6 +7,7 @@ task and a rival driver are all harmless.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -154,7 +155,8 @@ def make_shard(
     # By key: in whatever order stages and batches found them, the same shard has the same list.
     errors = tuple(sorted((*coder.errors, *kept_errors), key=lambda error: (error.key, error.stage, error.reason)))
     with times.measure("write"):
-        entry = commit_shard(store, entry, ranges, errors, coder.statistics.to_json())
+        made = {"ended": round(time.time(), 3), "host": socket.gethostname(), **coder.statistics.to_json()}
+        entry = commit_shard(store, entry, ranges, errors, made)
     return ShardResult(entry, coder.statistics, errors)
 
 

@@ -224,7 +224,7 @@ def clear(store: Store) -> None:
         store.delete(path)
     for path in filter(layout.is_part, store.list(layout.DATA_FOLDER)):
         store.delete(path)
-    for folder in (layout.ERRORS_FOLDER, layout.MODELS_FOLDER):
+    for folder in (layout.ERRORS_FOLDER, layout.QUARANTINE_FOLDER, layout.MODELS_FOLDER):
         for path in store.list(folder):
             store.delete(path)
     store.delete(layout.JOB_PATH)

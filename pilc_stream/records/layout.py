@@ -13,6 +13,7 @@ DATA_FOLDER: Final = "data"
 COMMITS_FOLDER: Final = "_pilc/commits"
 ERRORS_FOLDER: Final = "_pilc/errors"
 MODELS_FOLDER: Final = "_pilc/models"
+QUARANTINE_FOLDER: Final = "_pilc/quarantine"
 JOB_PATH: Final = "_pilc/job.json"
 MANIFEST_PATH: Final = "_pilc/manifest.json"
 SUCCESS_PATH: Final = "_SUCCESS"
@@ -46,6 +47,11 @@ def rival_errors_path(index: int, sha256: str) -> str:
 def model_path(sha256: str) -> str:
     """Return the path of a model file with this content digest (64 hex digits)."""
     return f"{MODELS_FOLDER}/{sha256}.safetensors"
+
+
+def quarantine_path(index: int) -> str:
+    """Return the path of the note that a shard was given up."""
+    return f"{QUARANTINE_FOLDER}/{index:06d}.json"
 
 
 def commit_index(path: str) -> int | None:

@@ -1,7 +1,8 @@
 """Everything that is not a local disk, through fsspec: object stores, memory, and whatever else it reaches.
 
-Object stores make a put whole or absent by themselves; a create is conditional there (`mode="create"`). On
-other file systems fsspec can only look first and then write: still whole for one driver, no lock between two.
+Object stores make a put whole or absent by themselves; a create is conditional there (`mode="create"`). Other file
+systems, and services that ignore the condition, can only look, write and read back: of two writers that look at the
+same instant the later one stands. What that means for a data set is said in DATASET.md.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Remote:
         self._root = str(root).rstrip("/")
         # What stands before the first component: nothing in an archive's root, a slash in memory's.
         self._above = f"{self._root}/" if self._root else str(self._fs.root_marker)
+        # A service of one's own may ignore the condition without a word.
+        self._refuses = self._is_object_store and not options.get("endpoint_url")
         self._is_memory = isinstance(self._fs, MemoryFileSystem)
         self._lock = _memory_lock if self._is_memory else _NoLock()
 
@@ -183,6 +186,8 @@ class Remote:
                 if service_code(error) in _EXISTS_CODES:
                     raise FileExistsError(self._full(path)) from error
                 raise
+        if not (self._refuses or self._is_memory) and self.read(path) != data:
+            raise FileExistsError(self._full(path))
 
     def _make_parent(self, path: str) -> None:
         # Never on object stores: makedirs would create a bucket there.

@@ -1,4 +1,4 @@
-"""verify, decompress, inspect and status."""
+"""verify, decompress, inspect and status, gc."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from click.testing import Result
 from PIL import Image
 
 import pilc_stream
+from pilc_stream.records.quarantine import Quarantined, quarantine
+from pilc_stream.storage import Store
 
 Pilc = Callable[..., Result]
 
@@ -202,8 +204,48 @@ class TestStatus:
     def test_no_job(self, pilc: Pilc, tmp_path: Path) -> None:
         assert pilc("status", tmp_path).exit_code == 3
 
+    def test_shards_that_were_given_up_are_named(self, pilc: Pilc, dataset: Path) -> None:
+        unfinished(dataset)
+        quarantine(Store.open(str(dataset)), Quarantined(2, 3, "the disk is on fire", "4.bmp", "5.bmp"))
 
-@pytest.mark.parametrize("command", ["verify", "inspect", "status"])
+        assert "000002 (4.bmp to 5.bmp): the disk is on fire" in pilc("status", dataset).stdout
+        (noted,) = json.loads(pilc("status", dataset, "--json").stdout)["quarantined"]
+        assert (noted["index"], noted["attempts"]) == (2, 3)
+
+
+class TestGc:
+    def test_nothing_to_collect(self, pilc: Pilc, dataset: Path) -> None:
+        assert "There are no orphans" in pilc("gc", dataset, "--delete").stderr
+
+    def test_orphans_are_listed_and_stay_until_they_are_to_be_deleted(self, pilc: Pilc, dataset: Path) -> None:
+        orphan = dataset / "data" / f"part-000001-{'a' * 12}.parquet"
+        orphan.write_bytes(b"12345")
+
+        result = pilc("gc", dataset)
+        assert orphan.name in result.stdout
+        assert "1 orphans, 5 B." in result.stdout
+        assert "dry run" in result.stderr
+        assert orphan.exists()
+
+        assert json.loads(pilc("gc", dataset, "--delete", "--json").stdout)["deleted"] is True
+        assert not orphan.exists()
+        assert pilc("verify", dataset).exit_code == 0
+
+    def test_an_unfinished_data_set_is_left_alone(self, pilc: Pilc, dataset: Path) -> None:
+        unfinished(dataset)
+        orphan = dataset / "data" / f"part-000009-{'a' * 12}.parquet"
+        orphan.write_bytes(b"12345")
+
+        result = pilc("gc", dataset, "--delete")
+        assert result.exit_code == 2
+        assert "looks like an orphan" in result.stderr
+        assert orphan.exists()
+
+        assert pilc("gc", dataset, "--delete", "--no-job-is-running").exit_code == 0
+        assert not orphan.exists()
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect", "status", "gc"])
 def test_output_for_programs_is_json_alone(command: str, pilc: Pilc, dataset: Path) -> None:
     result = pilc(command, dataset, "--json")
 

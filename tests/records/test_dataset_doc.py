@@ -115,7 +115,7 @@ def test_example(text: str, store: Store) -> None:
     assert commit.ranges[:, 0].tolist() == [int(offset) for offset in offsets.groups()]
     assert commit.ranges[:, 1].sum() == commit.entry.payload_bytes
     packed = documents.pack_ranges([(offset, length) for offset, length in commit.ranges.tolist()])
-    document = {"shard": documents.pack_entry(commit.entry), "payloads": packed, "errors": None}
+    document = {"shard": documents.pack_entry(commit.entry), "payloads": packed, "errors": None, "statistics": {}}
     assert documents.dump(document).decode() == example[1]
 
 
