@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from pilc_stream.records import layout
 from pilc_stream.records.documents import damaged, dump, parse, take_count
@@ -35,13 +36,17 @@ def list_quarantined(store: Store) -> list[Quarantined]:
         fields = parse(store.read(path), place).get("quarantined")
         if not isinstance(fields, dict):
             raise damaged(place, "quarantined", fields, "an object")
-        texts = {name: fields.get(name) for name in ("reason", "first_key", "last_key")}
-        for name, text in texts.items():
-            if not isinstance(text, str):
-                raise damaged(place, name, text, "a text")
-        counts = {name: take_count(fields, name, place) for name in ("index", "attempts")}
-        found.append(Quarantined(**counts, **{name: str(text) for name, text in texts.items()}))
+        counts = [take_count(fields, name, place) for name in ("index", "attempts")]
+        texts = [_text(fields, name, place) for name in ("reason", "first_key", "last_key")]
+        found.append(Quarantined(counts[0], counts[1], *texts))
     return sorted(found, key=lambda shard: shard.index)
+
+
+def _text(fields: dict[str, Any], name: str, place: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise damaged(place, name, value, "a text")
+    return value
 
 
 def release(store: Store, made: Iterable[int]) -> None:
