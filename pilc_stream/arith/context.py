@@ -43,8 +43,8 @@ def check_neighbours(neighbours: Sequence[Offset]) -> None:
 
 
 def input_count(neighbour_count: int) -> int:
-    """How many inputs the trunk of the perceptron has: 40 with six neighbours."""
-    return CHANNELS * neighbour_count + 3 * CHANNELS + 1 + 4 * CHANNELS
+    """How many inputs the trunk of the perceptron has: 47 with six neighbours."""
+    return CHANNELS * neighbour_count + 3 * CHANNELS + 1 + 6 * CHANNELS + 1
 
 
 def local_exponent(distance_sum: Any, neighbour_count: int) -> Any:
@@ -82,31 +82,42 @@ def base_predictions(
     return bases
 
 
-def context_inputs(
-    neighbours: Sequence[Offset],
-    bases: Sequence[Any],
-    pixel: Callable[[int, int, int], Any],
-    base_error: Callable[[int, int, int], Any],
-) -> tuple[Any, list[Any]]:
-    """The local scale's exponent, 0 to 7, and the `input_count` inputs in ``[-127, 127]``, scaled neighbours first.
-
-    `base_error(channel, dy, dx)`: base minus pixel there, sixteenths of a level.
-    """
+def scaled_neighbours(
+    neighbours: Sequence[Offset], bases: Sequence[Any], pixel: Callable[[int, int, int], Any]
+) -> tuple[Any, list[list[Any]], list[Any]]:
+    """The local scale's exponent, 0 to 7; per channel, each neighbour's distance from the base in that scale; and per
+    channel the sum of the distances' magnitudes, sixteenths of a level."""
     differences = [[16 * pixel(c, dy, dx) - bases[c] for dy, dx in neighbours] for c in range(CHANNELS)]
     distances = [_magnitude_sum(row) for row in differences]
     exponent = local_exponent(distances[0] + distances[1] + distances[2], len(neighbours))
+    return exponent, [[scaled_input(value, exponent) for value in row] for row in differences], distances
 
-    inputs = [scaled_input(value, exponent) for row in differences for value in row]
-    floor = 16 * len(neighbours)
+
+def context_inputs(
+    scaled: Sequence[Sequence[Any]],
+    distances: Sequence[Any],
+    bases: Sequence[Any],
+    exponent: Any,
+    error: Callable[[int, int, int], Any],
+    averages: Sequence[Any],
+) -> list[Any]:
+    """The inputs of the trunk in ``[-127, 127]``, scaled neighbours first; all `input_count` but the last.
+
+    `scaled`, `distances`: see `scaled_neighbours`. `error(channel, dy, dx)`: adaptive prediction minus pixel there,
+    sixteenths of a level. `averages`: two inputs per channel, of the running means of `arith.adaptive`. The last input
+    is the first channel's adaptive prediction, as a scaled distance from the base.
+    """
+    inputs = [value for row in scaled for value in row]
+    floor = 16 * len(scaled[0])
     inputs += [log2_eighths(distance + floor) - log2_eighths(floor) for distance in distances]
     base_sum = bases[0] + bases[1] + bases[2]
     inputs += [clamp((3 * base - base_sum) >> 6, -127, 127) for base in bases]
     inputs += [(base_sum >> 6) - 96]
     for c in range(CHANNELS):
-        recent = [base_error(c, dy, dx) for dy, dx in ERROR_NEIGHBOURS]
+        recent = [error(c, dy, dx) for dy, dx in ERROR_NEIGHBOURS]
         inputs += [scaled_input(value, exponent) for value in recent[:4]]
         inputs += [log_error(_magnitude_sum(recent))]
-    return exponent, inputs
+    return [*inputs, *averages]
 
 
 def earlier_channel_inputs(error: Any, distance: Any, exponent: Any) -> list[Any]:

@@ -12,9 +12,16 @@ from numpy.typing import NDArray
 
 from pilc_stream.arith.context import CHANNELS, ROWS_ABOVE
 from pilc_stream.backends.base import Tile, TileJob, check_end, pack_stream, split_stream
-from pilc_stream.backends.kernels import SLOTS, KernelEmitter, ScratchRows, pack_parameters
+from pilc_stream.backends.kernels import (
+    SLOTS,
+    STATE_SLOTS,
+    KernelEmitter,
+    ScratchRows,
+    initial_state,
+    pack_parameters,
+)
 from pilc_stream.backends.vector import VECTOR_WIDTHS, CompiledModule, host_width
-from pilc_stream.backends.wavefront import SUB_PLANES, decode_gang, encode_lanes, model_gang
+from pilc_stream.backends.wavefront import SUB_PLANES, context_gang, decode_gang, encode_lanes, model_gang
 from pilc_stream.errors import DeviceError, FormatError
 from pilc_stream.models.model import WaveModel
 from pilc_stream.models.spec import WaveSpec
@@ -22,9 +29,19 @@ from pilc_stream.models.spec import WaveSpec
 GANG_ELEMENTS = 512
 """Rows times tiles of a gang: enough to fill vectors at every step, little enough for its ring to stay in cache."""
 
-KERNEL_NAMES = ("context", *(f"head{c}" for c in range(CHANNELS)), "update")
+KERNEL_NAMES = ("context", *(f"head{c}" for c in range(CHANNELS)), "update", "update_grey")
 CODING_ORDER = np.array([1, 0, 2], np.int64)
 """Which channel of an RGB pixel is coded first, second, third."""
+
+
+class TileContext(NamedTuple):
+    """The context of a tile's pixels: `inputs` int8 `(h, w, inputs)`; `bases` and (adaptive) `predictions` int16
+    `(h, w, 3)` in sixteenths of a level; `exponent` int16 `(h, w)`."""
+
+    inputs: NDArray[np.int8]
+    bases: NDArray[np.int16]
+    exponent: NDArray[np.int16]
+    predictions: NDArray[np.int16]
 
 
 class GangShape(NamedTuple):
@@ -47,6 +64,7 @@ class Program:
     cdf: NDArray[np.uint16]
     coarse: NDArray[np.uint16]
     rows: ScratchRows
+    initial_state: NDArray[np.int16]
     width: int
 
 
@@ -95,6 +113,18 @@ class CpuEngine:
         self._for_each_gang(shapes, code)
         return out
 
+    def contexts(self, model: WaveModel, tiles: Sequence[Tile]) -> list[TileContext]:
+        """What the perceptron of `model` would see at every pixel: the source of training data."""
+        program = self._program(model)
+        out: dict[int, TileContext] = {}
+        shapes = [GangShape(tile.shape[0], tile.shape[1], tile.shape[2], 0) for tile in tiles]
+
+        def look(shape: GangShape, members: Sequence[int]) -> None:
+            out.update(zip(members, _gang_contexts(program, shape, [tiles[i] for i in members]), strict=True))
+
+        self._for_each_gang(shapes, look)
+        return [out[i] for i in range(len(tiles))]
+
     def _for_each_gang(self, shapes: Sequence[GangShape], code: Callable[[GangShape, Sequence[int]], None]) -> None:
         """Group equal shapes into gangs and code each; several at once where there are threads."""
         by_shape: dict[GangShape, list[int]] = {}
@@ -129,19 +159,22 @@ class CpuEngine:
                 cdf=np.ascontiguousarray(model.cdf),
                 coarse=np.ascontiguousarray(model.cdf[:, ::16]),
                 rows=ScratchRows(model.spec),
+                initial_state=initial_state(model.spec),
                 width=self.width,
             )
         return self._programs[model.sha256]
 
 
 def _workspace(program: Program, shape: GangShape, gang: int) -> tuple[tuple[NDArray[Any], ...], NDArray[np.int32]]:
-    """The ring (pixels, sub-errors, base errors) and scratch for a gang."""
+    """The ring (pixels, sub-errors, errors, states, a state before the first step) and scratch for a gang."""
     # A vector may reach behind the last element, at most by its width.
     stride = (shape.height + ROWS_ABOVE) * gang + program.width
     ring = (
         np.empty((SLOTS, CHANNELS, stride), np.uint8),
         np.empty((SLOTS, SUB_PLANES, stride), np.uint8),
         np.empty((SLOTS, CHANNELS, stride), np.int16),
+        np.empty((STATE_SLOTS, len(program.initial_state), stride), np.int16),
+        program.initial_state,
     )
     widest = min(shape.height, (shape.width + 1) // 2) * gang
     blocks = -(-widest // program.width)
@@ -165,6 +198,28 @@ def _encode_gang(program: Program, shape: GangShape, tiles: Sequence[Tile]) -> l
         begin = encode_lanes(starts[g], frequencies[g], *shape[:3], states, words)
         out.append(pack_stream(states, words[begin:]))
     return out
+
+
+def _gang_contexts(program: Program, shape: GangShape, tiles: Sequence[Tile]) -> list[TileContext]:
+    ring, scratch = _workspace(program, shape, len(tiles))
+    rows, spec = program.rows, program.rows.spec
+    # The direct inputs are padded to whole pairs; the others begin with the next pair.
+    position = np.arange(spec.inputs) + (np.arange(spec.inputs) >= spec.direct) * (spec.direct % 2)
+    value_rows = np.array([*range(rows.bases, rows.bases + CHANNELS), rows.exponent,
+                           *range(rows.predictions, rows.predictions + CHANNELS)])  # fmt: skip
+    inputs = np.empty((len(tiles), shape.height, shape.width, spec.inputs), np.int8)
+    values = np.empty((len(tiles), shape.height, shape.width, len(value_rows)), np.int16)
+    context_gang(
+        program.kernels, program.parameters, ring, scratch, rows.count, program.width, CODING_ORDER, np.stack(tiles),
+        rows.direct + position // 2, position % 2, value_rows, inputs, values
+    )  # fmt: skip
+    if shape.channels == 1:
+        # Units that rest predict nothing.
+        values[..., -CHANNELS + 1 :] = values[..., 1:CHANNELS]
+    return [
+        TileContext(inputs[g], values[g, ..., :CHANNELS], values[g, ..., CHANNELS], values[g, ..., -CHANNELS:])
+        for g in range(len(tiles))
+    ]
 
 
 def _decode_gang(program: Program, shape: GangShape, jobs: Sequence[TileJob]) -> list[Tile]:

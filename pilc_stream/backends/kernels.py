@@ -5,6 +5,9 @@ ring over the wavefront's steps: the pixel `(y, x)` of tile `g` lies in slot ``(
 ``(y + ROWS_ABOVE) * gang + g``. So the pixels of a step are consecutive, each neighbour of all of them is one vector
 load at a fixed distance, and the lanes of a vector are pixels.
 
+What a pixel leaves to its neighbours' adaptive units (weights, running means) is looked up one step later only, so it
+lies in a ring of two slots of its own.
+
 What a step computes lies in *scratch*: blocks of `width` pixels, each a column of rows of `width` 32-bit integers
 (`ScratchRows`). Inputs of dense layers are stored as pairs of 16-bit integers, for multiply-add-pairs instructions.
 """
@@ -19,13 +22,29 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
+from pilc_stream.arith.adaptive import (
+    AVERAGE_SHIFTS,
+    INITIAL_AVERAGE,
+    NORTH_EAST,
+    WEST,
+    average_input,
+    feature_count,
+    features,
+    inherited,
+    initial_weights,
+    prediction,
+    updated_average,
+    updated_weights,
+)
 from pilc_stream.arith.context import (
     CHANNELS,
     STEPS_BACK,
     base_predictions,
     context_inputs,
     earlier_channel_inputs,
+    scaled_neighbours,
 )
+from pilc_stream.arith.fixed import scaled_input
 from pilc_stream.arith.perceptron import (
     coupled,
     hidden_activation,
@@ -42,13 +61,18 @@ from pilc_stream.models.spec import EARLIER_INPUTS, WaveSpec
 SLOTS = STEPS_BACK + 1
 """Steps kept in the ring; a power of two, because slots are found by masking."""
 
+STATE_SLOTS = 2
+"""Steps of which the adaptive units' states are kept."""
+
 OUTPUT_BLOCK = 12
 """Units of a layer whose sums are held in registers at once."""
 
+COUNT_ARGUMENT = 8
+
 EARLIER_PAIRS = (EARLIER_INPUTS + 1) // 2
 
-ARGUMENTS = (POINTER, POINTER, POINTER, I64, I64, I64, I64, I64, POINTER, POINTER)
-"""pixels, sub-errors, base errors, plane stride, gang, step, first element, count, scratch, parameters."""
+ARGUMENTS = (POINTER, POINTER, POINTER, POINTER, I64, I64, I64, I64, I64, POINTER, POINTER)
+"""pixels, sub-errors, errors, states, plane stride, gang, step, first element, count, scratch, parameters."""
 
 
 def pair_count(values: int) -> int:
@@ -66,7 +90,8 @@ class ScratchRows:
     means: int = CHANNELS + 1
     table_indices: int = 2 * CHANNELS + 1
     errors: int = 3 * CHANNELS + 1
-    direct: int = 4 * CHANNELS
+    predictions: int = 4 * CHANNELS
+    direct: int = 5 * CHANNELS
 
     @property
     def inputs(self) -> int:
@@ -87,15 +112,30 @@ class ScratchRows:
         """First row of the earlier channels' inputs, right behind the trunk's output."""
         return self.trunk[-1] + pair_count(self.spec.trunk[-1])
 
+    def adapted(self, channel: int) -> int:
+        """Row of a channel's scaled adaptive prediction (the low half of a pair), right behind its earlier inputs."""
+        return self.earlier + EARLIER_PAIRS * channel
+
     @property
     def hidden(self) -> int:
         """First row of the current head's hidden units."""
-        return self.earlier + EARLIER_PAIRS * (CHANNELS - 1)
+        return self.adapted(CHANNELS - 1) + 1
 
     @property
     def count(self) -> int:
         """Rows of a block."""
         return self.hidden + pair_count(self.spec.head)
+
+
+def state_offset(spec: WaveSpec, channel: int) -> int:
+    """First plane of a channel's state: the weights of its adaptive unit, then its running means."""
+    return sum(feature_count(c, spec.taps) + len(AVERAGE_SHIFTS) for c in range(channel))
+
+
+def initial_state(spec: WaveSpec) -> NDArray[np.int16]:
+    """What all planes of the state hold outside the tile."""
+    values = [[*initial_weights(c, spec.taps), *[INITIAL_AVERAGE] * len(AVERAGE_SHIFTS)] for c in range(CHANNELS)]
+    return np.array([value for row in values for value in row], np.int16)
 
 
 @dataclass(frozen=True)
@@ -120,8 +160,8 @@ def input_segments(spec: WaveSpec, name: str) -> list[int]:
         return [spec.trunk[int(index) - 1]]
     earlier = [EARLIER_INPUTS] * int(index)
     if part == ["hidden"]:
-        return [spec.trunk[-1], *earlier]
-    return [spec.head, spec.direct] if part == ["mean"] else [spec.head]
+        return [spec.trunk[-1], *earlier, *[1] * (index != "0")]
+    return [spec.head, spec.direct, 1] if part == ["mean"] else [spec.head]
 
 
 def pack_parameters(model: WaveModel) -> PackedParameters:
@@ -164,11 +204,12 @@ class KernelEmitter:
         self._emit("context", self._context)
         for c in range(CHANNELS):
             self._emit(f"head{c}", partial(self._head, c))
-        self._emit("update", self._update)
+        self._emit("update", partial(self._update, CHANNELS))
+        self._emit("update_grey", partial(self._update, 1))
 
     def _emit(self, name: str, body: Callable[[Block], None]) -> None:
         builder = VectorBuilder(self.module, name, ARGUMENTS, self.width)
-        count = builder.arguments[7]
+        count = builder.arguments[COUNT_ARGUMENT]
         blocks = builder.ir.udiv(builder.ir.add(count, I64(self.width - 1)), I64(self.width))
         with builder.loop(blocks) as (index, _, _):
             body(Block(builder, index, self.rows.count))
@@ -177,16 +218,40 @@ class KernelEmitter:
     def _context(self, block: Block) -> None:
         rows, spec = self.rows, self.spec
         bases = base_predictions(block.pixel, block.sub_error)
-        exponent, inputs = context_inputs(spec.neighbours, bases, block.pixel, block.base_error)
+        exponent, scaled, distances = scaled_neighbours(spec.neighbours, bases, block.pixel)
         for c in range(CHANNELS):
             block.put(rows.bases + c, bases[c])
         block.put(rows.exponent, exponent)
+        weights, _ = self._state(block, 0)
+        predicted = prediction(weights, features(0, [row[: spec.taps] for row in scaled], []), bases[0], exponent)
+        adapted = scaled_input(predicted - bases[0], exponent)
+        block.put(rows.predictions, predicted)
+        averages = [average_input(average) for c in range(CHANNELS) for average in self._state(block, c)[1]]
+        inputs = [*context_inputs(scaled, distances, bases, exponent, block.error, averages), adapted]
         block.put_pairs(rows.direct, inputs[: spec.direct])
         block.put_pairs(rows.direct + pair_count(spec.direct), inputs[spec.direct :])
         source, pairs = rows.direct, rows.inputs
         for i, width in enumerate(spec.trunk):
             self._dense(block, f"trunk.{i}", source, pairs, width, rows.trunk[i])
             source, pairs = rows.trunk[i], pair_count(width)
+        block.put_pairs(rows.adapted(0), [adapted])
+
+    def _state(self, block: Block, c: int) -> tuple[list[Lanes], list[Lanes]]:
+        """Weights and running means of a channel that the pixels start from."""
+        count, first = feature_count(c, self.spec.taps), state_offset(self.spec, c)
+        planes = len(initial_state(self.spec))
+        state = [
+            inherited(block.state(planes, plane, *WEST), block.state(planes, plane, *NORTH_EAST))
+            for plane in range(first, first + count + len(AVERAGE_SHIFTS))
+        ]
+        return state[:count], state[count:]
+
+    def _features(self, block: Block, c: int, exponent: Lanes) -> list[Lanes]:
+        """The features of a channel's adaptive unit, from the scaled neighbours in scratch."""
+        n = len(self.spec.neighbours)
+        scaled = [[block.half(self.rows.direct, n * d + i) for i in range(self.spec.taps)] for d in range(c + 1)]
+        current = [scaled_input(16 * block.pixel(d, 0, 0) - block.get(self.rows.bases + d), exponent) for d in range(c)]
+        return features(c, scaled, current)
 
     def _head(self, c: int, block: Block) -> None:
         rows, spec = self.rows, self.spec
@@ -197,12 +262,17 @@ class KernelEmitter:
             block.put(rows.errors + c - 1, error)
             values = earlier_channel_inputs(error, distance, exponent)
             block.put_pairs(rows.earlier + EARLIER_PAIRS * (c - 1), values)
-        trunk_pairs = pair_count(spec.trunk[-1]) + EARLIER_PAIRS * c
+            predicted = prediction(self._state(block, c)[0], self._features(block, c, exponent), base, exponent)
+            block.put(rows.predictions + c, predicted)
+            block.put_pairs(rows.adapted(c), [scaled_input(predicted - base, exponent)])
+        trunk_pairs = pair_count(spec.trunk[-1]) + EARLIER_PAIRS * c + (c > 0)
         self._dense(block, f"head.{c}.hidden", rows.trunk[-1], trunk_pairs, spec.head, rows.hidden)
 
         hidden = [block.get(rows.hidden + i) for i in range(pair_count(spec.head))]
         direct = [block.get(rows.direct + i) for i in range(pair_count(spec.direct))]
-        mean = base + mean_offset(*self._unit(block, f"head.{c}.mean", 0, hidden + direct), exponent)
+        adapted = block.get(rows.adapted(c))
+        mean_sum = self._unit(block, f"head.{c}.mean", 0, [*hidden, *direct, adapted])
+        mean = block.get(rows.predictions + c) + mean_offset(*mean_sum, exponent)
         for i in range(c):
             coupling = self._unit(block, f"head.{c}.coupling", i, hidden)
             mean = mean + coupled(*coupling, block.get(rows.errors + i))
@@ -212,7 +282,7 @@ class KernelEmitter:
         block.put(rows.means + c, mean)
         block.put(rows.table_indices + c, (scale << 4) + mean_fraction(mean))
 
-    def _update(self, block: Block) -> None:
+    def _update(self, channels: int, block: Block) -> None:
         inside = block.inside()
         for c in range(CHANNELS):
             pixel = block.pixel(c, 0, 0)
@@ -222,7 +292,15 @@ class KernelEmitter:
             # The elements behind the step's last pixel are pixels to come, whose recorded errors must stay 0.
             for i in range(SUB_PREDICTORS):
                 block.put_sub_error(c, i, sub_prediction_error(predictions[i], pixel) * inside)
-            block.put_base_error(c, (block.get(self.rows.bases + c) - 16 * pixel) * inside)
+        exponent, planes = block.get(self.rows.exponent), len(initial_state(self.spec))
+        for c in range(channels):
+            error = 16 * block.pixel(c, 0, 0) - block.get(self.rows.predictions + c)
+            block.put_error(c, -1 * error * inside)
+            weights, averages = self._state(block, c)
+            after = updated_weights(c, weights, self._features(block, c, exponent), error, exponent)
+            after += [updated_average(i, average, error) for i, average in enumerate(averages)]
+            for plane, value in enumerate(after, state_offset(self.spec, c)):
+                block.put_state(planes, plane, value)
 
     def _dense(self, block: Block, name: str, source: int, pairs: int, outputs: int, destination: int) -> None:
         builder, position = block.builder, self.offsets[name]
@@ -258,10 +336,8 @@ class Block:
 
     def __init__(self, builder: VectorBuilder, index: ir.Value, rows: int) -> None:
         self.builder = builder
-        (self._pixels, self._sub_errors, self._base_errors, self._stride, self._gang, self._step, self._first) = (
-            builder.arguments[:7]
-        )
-        self._count, self._scratch, self._parameters = builder.arguments[7:]
+        (self._pixels, self._sub_errors, self._errors, self._states, self._stride) = builder.arguments[:5]
+        (self._gang, self._step, self._first, self._count, self._scratch, self._parameters) = builder.arguments[5:]
         self._offset = builder.ir.mul(index, I64(builder.width))
         self._row0 = builder.ir.mul(index, I64(rows * builder.width))
         self._loaded: dict[tuple[int, ...], Lanes] = {}
@@ -277,9 +353,15 @@ class Block:
             (1, plane, dy, dx), self._sub_errors, CHANNELS * SUB_PREDICTORS, plane, dy, dx, I8, signed=False
         )
 
-    def base_error(self, c: int, dy: int, dx: int) -> Lanes:
-        """A neighbour's base error, sixteenths of a level."""
-        return self._from_ring((2, c, dy, dx), self._base_errors, CHANNELS, c, dy, dx, I16, signed=True)
+    def error(self, c: int, dy: int, dx: int) -> Lanes:
+        """A neighbour's adaptive prediction minus its pixel, sixteenths of a level."""
+        return self._from_ring((2, c, dy, dx), self._errors, CHANNELS, c, dy, dx, I16, signed=True)
+
+    def state(self, planes: int, plane: int, dy: int, dx: int) -> Lanes:
+        """What a neighbour of the step before left to the adaptive units."""
+        return self._from_ring(
+            (3, plane, dy, dx), self._states, planes, plane, dy, dx, I16, signed=True, slots=STATE_SLOTS
+        )
 
     def put_sub_error(self, c: int, i: int, value: Lanes) -> None:
         """Record a sub-predictor's error at the pixels themselves."""
@@ -287,9 +369,13 @@ class Block:
         index = self._ring_index(CHANNELS * SUB_PREDICTORS, plane, 0, 0)
         self.builder.store(value, self._sub_errors, index, I8)
 
-    def put_base_error(self, c: int, value: Lanes) -> None:
-        """Record the base error at the pixels themselves."""
-        self.builder.store(value, self._base_errors, self._ring_index(CHANNELS, c, 0, 0), I16)
+    def put_error(self, c: int, value: Lanes) -> None:
+        """Record prediction minus pixel at the pixels themselves."""
+        self.builder.store(value, self._errors, self._ring_index(CHANNELS, c, 0, 0), I16)
+
+    def put_state(self, planes: int, plane: int, value: Lanes) -> None:
+        """Leave a weight or running mean to the next step."""
+        self.builder.store(value, self._states, self._ring_index(planes, plane, 0, 0, STATE_SLOTS), I16)
 
     def inside(self) -> Lanes:
         """1 for lanes that are pixels of this step, 0 for those behind the last."""
@@ -304,6 +390,11 @@ class Block:
     def put(self, row: int, value: Lanes) -> None:
         """Write a row of scratch."""
         self.builder.store(value, self._scratch, self._scratch_index(row, None), I32)
+
+    def half(self, row: int, index: int) -> Lanes:
+        """One value of those that `put_pairs` wrote from `row` on."""
+        pair = self.get(row + index // 2)
+        return pair >> 16 if index % 2 else (pair << 16) >> 16
 
     def put_pairs(self, row: int, values: Sequence[Lanes]) -> None:
         """Write values as pairs of 16-bit integers, the last with a zero if their number is odd."""
@@ -324,9 +415,9 @@ class Block:
             return index
         return self.builder.ir.add(index, self.builder.ir.mul(further, I64(self.builder.width)))
 
-    def _ring_index(self, planes: int, plane: int, dy: int, dx: int) -> ir.Value:
+    def _ring_index(self, planes: int, plane: int, dy: int, dx: int, slots: int = SLOTS) -> ir.Value:
         b = self.builder.ir
-        slot = b.and_(b.add(self._step, I64(2 * dy + dx)), I64(SLOTS - 1))
+        slot = b.and_(b.add(self._step, I64(2 * dy + dx)), I64(slots - 1))
         plane_start = b.mul(b.add(b.mul(slot, I64(planes)), I64(plane)), self._stride)
         return b.add(b.add(plane_start, b.mul(self._gang, I64(dy))), b.add(self._first, self._offset))
 
@@ -341,8 +432,9 @@ class Block:
         element: ir.IntType,
         *,
         signed: bool,
+        slots: int = SLOTS,
     ) -> Lanes:
         if key not in self._loaded:
-            index = self._ring_index(planes, plane, dy, dx)
+            index = self._ring_index(planes, plane, dy, dx, slots)
             self._loaded[key] = self.builder.load(ring, index, element, signed)
         return self._loaded[key]

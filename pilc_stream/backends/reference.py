@@ -6,19 +6,34 @@ neighbours (`planes.padded` and `resolve` here) are separate on purpose, so that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pilc_stream.arith import rans
+from pilc_stream.arith.adaptive import (
+    AVERAGE_SHIFTS,
+    INITIAL_AVERAGE,
+    NORTH_EAST,
+    WEST,
+    average_input,
+    features,
+    inherited,
+    initial_weights,
+    prediction,
+    updated_average,
+    updated_weights,
+)
 from pilc_stream.arith.context import (
     BEFORE_FIRST,
     CHANNELS,
     base_predictions,
     context_inputs,
     earlier_channel_inputs,
+    scaled_neighbours,
 )
+from pilc_stream.arith.fixed import scaled_input
 from pilc_stream.arith.perceptron import (
     coupled,
     hidden_activation,
@@ -32,25 +47,27 @@ from pilc_stream.arith.perceptron import (
 )
 from pilc_stream.arith.predictor import SUB_PREDICTORS, sub_prediction_error, sub_predictions
 from pilc_stream.backends.base import Tile, TileJob, check_end, pack_stream, split_stream
-from pilc_stream.backends.planes import coding_planes, image_tile, plane_context
+from pilc_stream.backends.planes import coding_planes, image_tile, plane_context, wavefront
 from pilc_stream.errors import FormatError
 from pilc_stream.models.model import WaveModel
+from pilc_stream.models.spec import WaveSpec
 
 Ints = NDArray[np.int64]
 PixelOf = Callable[[int, Ints, Ints], Ints]
 """(channel, mean, table row) -> grey levels: looked up when encoding, decoded when decoding."""
 
-
-def wavefront(height: int, width: int) -> Iterator[tuple[Ints, Ints]]:
-    """The pixels `(ys, xs)` of each step ``t = x + 2 y``, rows from the top; together every pixel once."""
-    for step in range(width + 2 * height - 2):
-        ys = np.arange(max(0, (step - width + 2) // 2), min(height - 1, step // 2) + 1)
-        if len(ys):
-            yield ys, step - 2 * ys
+AdaptiveOf = Callable[[int, list[Ints]], Ints]
+"""(channel, scaled distances of the earlier channels) -> the adaptive unit's predictions, sixteenths of a level."""
 
 
 def predict(
-    model: WaveModel, inputs: Ints, bases: Sequence[Ints], exponent: Ints, channels: int, pixel: PixelOf
+    model: WaveModel,
+    inputs: Ints,
+    bases: Sequence[Ints],
+    exponent: Ints,
+    channels: int,
+    adaptive: AdaptiveOf,
+    pixel: PixelOf,
 ) -> None:
     """Run the perceptron over `n` pixels, channel by channel, asking `pixel` for each channel's values.
 
@@ -69,11 +86,15 @@ def predict(
     direct = inputs[: model.spec.direct]
     earlier: list[Ints] = []
     errors: list[Ints] = []
+    distances: list[Ints] = []
     for c in range(channels):
-        hidden = hidden_activation(*total(f"head.{c}.hidden", np.stack([*trunk, *earlier])))
-        mean_total, mean_shift = total(f"head.{c}.mean", np.concatenate([hidden, direct]))
+        predicted = adaptive(c, distances)
+        adapted = [scaled_input(predicted - bases[c], exponent)]
+        hidden_inputs = [*trunk, *earlier, *(adapted if c else [])]
+        hidden = hidden_activation(*total(f"head.{c}.hidden", np.stack(hidden_inputs)))
+        mean_total, mean_shift = total(f"head.{c}.mean", np.concatenate([hidden, direct, adapted]))
         scale_total, scale_shift = total(f"head.{c}.scale", hidden)
-        mean = bases[c] + mean_offset(mean_total[0], mean_shift[0], exponent)
+        mean = predicted + mean_offset(mean_total[0], mean_shift[0], exponent)
         if c:
             coupling_total, coupling_shift = total(f"head.{c}.coupling", hidden)
             for i, error in enumerate(errors):
@@ -84,6 +105,7 @@ def predict(
         value = pixel(c, mean, row)
         errors.append(16 * value - mean)
         earlier += earlier_channel_inputs(errors[-1], 16 * value - bases[c], exponent)
+        distances.append(earlier[-1])
 
 
 class ReferenceEngine:
@@ -103,7 +125,7 @@ class ReferenceEngine:
 def _encode_tile(model: WaveModel, tile: Tile, lanes: int) -> bytes:
     height, width, channels = tile.shape
     planes = coding_planes(tile)
-    context = plane_context(model.spec.neighbours, planes)
+    context = plane_context(model.spec, planes, channels)
     cdf = np.append(model.cdf.astype(np.int64), np.full((len(model.cdf), 1), 1 << rans.PRECISION_BITS), axis=1)
     starts = np.empty((channels, height * width), np.int64)
     frequencies = np.empty_like(starts)
@@ -116,9 +138,9 @@ def _encode_tile(model: WaveModel, tile: Tile, lanes: int) -> bytes:
         return value
 
     flat_inputs = context.inputs.reshape(len(context.inputs), -1)
-    predict(
-        model, flat_inputs, list(context.bases.reshape(CHANNELS, -1)), context.exponent.reshape(-1), channels, pixel
-    )
+    bases, predictions = (list(values.reshape(CHANNELS, -1)) for values in (context.bases, context.predictions))
+    exponent = context.exponent.reshape(-1)
+    predict(model, flat_inputs, bases, exponent, channels, lambda c, _: predictions[c], pixel)
 
     intervals: list[tuple[int, int, int]] = []
     for ys, xs in wavefront(height, width):
@@ -174,48 +196,87 @@ class LaneReader:
 class DecodedTile:
     """The decoded part of a tile, as the pixels of a step see it."""
 
-    def __init__(self, height: int, width: int) -> None:
+    def __init__(self, spec: WaveSpec, height: int, width: int, channels: int) -> None:
         self.planes = np.zeros((CHANNELS, height, width), np.int64)
         self._sub_errors = np.zeros((CHANNELS, SUB_PREDICTORS, height, width), np.int64)
-        self._base_errors = np.zeros((CHANNELS, height, width), np.int64)
-        self._width = width
+        self._errors = np.zeros((CHANNELS, height, width), np.int64)
+        self._initial = [
+            np.array([*initial_weights(c, spec.taps), *[INITIAL_AVERAGE] * len(AVERAGE_SHIFTS)])
+            for c in range(CHANNELS)
+        ]
+        self._left = [np.zeros((len(initial), height, width), np.int64) for initial in self._initial]
+        self._spec, self._width, self._channels = spec, width, channels
         self.ys = self.xs = np.zeros(0, np.int64)
 
     def move_to(self, ys: Ints, xs: Ints) -> None:
-        """The accessors are about these pixels from now on."""
+        """Everything is about these pixels from now on: computes `bases`, `exponent` and the trunk's `inputs`."""
         self.ys, self.xs = ys, xs
+        self.bases = base_predictions(self.pixel, self._sub_error)
+        self.exponent, scaled, distances = scaled_neighbours(self._spec.neighbours, self.bases, self.pixel)
+        self._taps = [row[: self._spec.taps] for row in scaled]
+        self._states = [self._inherited(c) for c in range(CHANNELS)]
+        self._features: list[list[Ints]] = []
+        self._predictions: list[Ints] = []
+        averages = [average_input(mean) for c in range(CHANNELS) for mean in self._state_parts(c)[1]]
+        inputs = context_inputs(scaled, distances, self.bases, self.exponent, self._error, averages)
+        self.inputs = np.stack([*inputs, scaled_input(self.adaptive(0, []) - self.bases[0], self.exponent)])
 
     def pixel(self, c: int, dy: int, dx: int) -> Ints:
         """Grey levels of a neighbour, by the padding rule."""
         y, x, before_first = resolve(self.ys + dy, self.xs + dx, self._width)
         return np.where(before_first, BEFORE_FIRST, self.planes[c, y, x])
 
-    def sub_error(self, c: int, i: int, dy: int, dx: int) -> Ints:
-        """A neighbour's recorded error of one sub-predictor."""
-        return self._recorded(self._sub_errors[c, i], dy, dx)
+    def adaptive(self, c: int, current: list[Ints]) -> Ints:
+        """The prediction of a channel's adaptive unit; `current`: scaled distances of the earlier channels."""
+        if c == len(self._predictions):
+            values = features(c, self._taps, current)
+            self._features.append(values)
+            self._predictions.append(prediction(self._state_parts(c)[0], values, self.bases[c], self.exponent))
+        return self._predictions[c]
 
-    def base_error(self, c: int, dy: int, dx: int) -> Ints:
-        """A neighbour's base error."""
-        return self._recorded(self._base_errors[c], dy, dx)
-
-    def record(self, bases: Sequence[Ints]) -> None:
-        """Keep the errors of the step's pixels, which are in `planes` now."""
+    def record(self) -> None:
+        """Keep what the step's pixels, which are in `planes` now, leave behind."""
+        here = self.ys, self.xs
         for c in range(CHANNELS):
             value = self.planes[c, self.ys, self.xs]
             west, north = self.pixel(c, 0, -1), self.pixel(c, -1, 0)
             predictions = sub_predictions(west, north, self.pixel(c, -1, -1), self.pixel(c, -1, 1))
             for i in range(SUB_PREDICTORS):
-                self._sub_errors[c, i, self.ys, self.xs] = sub_prediction_error(predictions[i], value)
-            self._base_errors[c, self.ys, self.xs] = bases[c] - 16 * value
+                self._sub_errors[c, i, *here] = sub_prediction_error(predictions[i], value)
+        for c in range(self._channels):
+            error = 16 * self.planes[c, *here] - self._predictions[c]
+            self._errors[c, *here] = -error
+            weights, averages = self._state_parts(c)
+            after = updated_weights(c, weights, self._features[c], error, self.exponent)
+            after += [updated_average(i, average, error) for i, average in enumerate(averages)]
+            self._left[c][:, *here] = after
 
-    def _recorded(self, plane: Ints, dy: int, dx: int) -> Ints:
+    def _sub_error(self, c: int, i: int, dy: int, dx: int) -> Ints:
+        return self._recorded(self._sub_errors[c, i], dy, dx, 0)
+
+    def _error(self, c: int, dy: int, dx: int) -> Ints:
+        return self._recorded(self._errors[c], dy, dx, 0)
+
+    def _inherited(self, c: int) -> Ints:
+        # A channel that a grey tile does not have never leaves the initial values.
+        initial = self._initial[c][:, None]
+        if c >= self._channels:
+            return np.repeat(initial, len(self.ys), axis=1)
+        west, north_east = (self._recorded(self._left[c], dy, dx, initial) for dy, dx in (WEST, NORTH_EAST))
+        return np.asarray(inherited(west, north_east))
+
+    def _state_parts(self, c: int) -> tuple[list[Ints], list[Ints]]:
+        count = len(self._states[c]) - len(AVERAGE_SHIFTS)
+        return list(self._states[c][:count]), list(self._states[c][count:])
+
+    def _recorded(self, plane: Ints, dy: int, dx: int, outside_value: Ints | int) -> Ints:
         y, x = self.ys + dy, self.xs + dx
         outside = (y < 0) | (x < 0) | (x >= self._width)
-        return np.where(outside, 0, plane[np.maximum(y, 0), np.clip(x, 0, self._width - 1)])
+        return np.where(outside, outside_value, plane[..., np.maximum(y, 0), np.clip(x, 0, self._width - 1)])
 
 
 def _decode_tile(model: WaveModel, job: TileJob) -> Tile:
-    lanes, tile = LaneReader(model, job), DecodedTile(job.height, job.width)
+    lanes, tile = LaneReader(model, job), DecodedTile(model.spec, job.height, job.width, job.channels)
 
     def pixel(c: int, mean: Ints, row: Ints) -> Ints:
         value = symbol_pixel(lanes.symbols(row), mean_centre(mean))
@@ -224,10 +285,8 @@ def _decode_tile(model: WaveModel, job: TileJob) -> Tile:
 
     for ys, xs in wavefront(job.height, job.width):
         tile.move_to(ys, xs)
-        bases = base_predictions(tile.pixel, tile.sub_error)
-        exponent, inputs = context_inputs(model.spec.neighbours, bases, tile.pixel, tile.base_error)
-        predict(model, np.stack(inputs), bases, exponent, job.channels, pixel)
-        tile.record(bases)
+        predict(model, tile.inputs, tile.bases, tile.exponent, job.channels, tile.adaptive, pixel)
+        tile.record()
     lanes.finish()
     return image_tile(tile.planes, job.channels)
 

@@ -19,7 +19,7 @@ from pilc_stream.arith.perceptron import mean_centre as mean_centre_source
 from pilc_stream.arith.perceptron import residual_symbol as residual_symbol_source
 from pilc_stream.arith.perceptron import symbol_pixel as symbol_pixel_source
 from pilc_stream.arith.predictor import SUB_PREDICTORS
-from pilc_stream.backends.kernels import ARGUMENTS, SLOTS
+from pilc_stream.backends.kernels import ARGUMENTS, SLOTS, STATE_SLOTS
 
 _compiled = njit(cache=True)
 encode_symbol = _compiled(rans_source.encode_symbol)
@@ -39,8 +39,8 @@ FINE = 16
 
 @intrinsic
 def _call_kernel(
-    context: Any, address: Any, pixels: Any, subs: Any, bases: Any, stride: Any, gang: Any, step: Any, first: Any,
-    count: Any, scratch: Any, parameters: Any
+    context: Any, address: Any, pixels: Any, subs: Any, errors: Any, states: Any, stride: Any, gang: Any, step: Any,
+    first: Any, count: Any, scratch: Any, parameters: Any
 ) -> Any:  # fmt: skip
     """Call a compiled kernel by its address; arrays are given as addresses."""
 
@@ -54,7 +54,7 @@ def _call_kernel(
         callee = builder.inttoptr(values[0], kind.as_pointer())
         builder.call(callee, arguments)
 
-    return types.void(*[types.int64] * 11), generate
+    return types.void(*[types.int64] * 12), generate
 
 
 @njit(inline="always", cache=True)
@@ -62,10 +62,10 @@ def run_kernel(
     kernel: int, ring: Any, gang: int, step: int, first: int, count: int, scratch: Any, parameters: Any
 ) -> None:
     """Run a kernel on `count` elements of a step from `first` on."""
-    pixels, sub_errors, base_errors = ring
+    pixels, sub_errors, errors, states, _ = ring
     _call_kernel(  # type: ignore[call-arg]
-        kernel, pixels.ctypes.data, sub_errors.ctypes.data, base_errors.ctypes.data, pixels.shape[2], gang, step, first,
-        count, scratch.ctypes.data, parameters.ctypes.data
+        kernel, pixels.ctypes.data, sub_errors.ctypes.data, errors.ctypes.data, states.ctypes.data, pixels.shape[2],
+        gang, step, first, count, scratch.ctypes.data, parameters.ctypes.data
     )  # fmt: skip
 
 
@@ -131,21 +131,36 @@ def pad_pixels(pixels: Any, gang: int, step: int, height: int, width: int) -> No
 
 
 @njit(cache=True)
-def clear_errors_right(sub_errors: Any, base_errors: Any, gang: int, step: int, height: int, width: int) -> None:
-    """No error is recorded right of a row; the ring still holds one from `SLOTS` steps ago there."""
+def pad_recorded(ring: Any, gang: int, step: int, height: int, width: int) -> None:
+    """What pixels outside the tile have recorded: no error, and the initial state of the adaptive units."""
+    _, sub_errors, errors, states, initial = ring
     y = (step - width) // 2
     if (step - width) % 2 == 0 and 0 <= y < height:
+        # Right of a row that has ended: the ring still holds what was recorded a turn of the ring ago.
         at = (y + ROWS_ABOVE) * gang
         sub_errors[step % SLOTS, :, at : at + gang] = 0
-        base_errors[step % SLOTS, :, at : at + gang] = 0
+        errors[step % SLOTS, :, at : at + gang] = 0
+        _reset_state(states, initial, step, at, gang)
+    if step % 2 == 1 and (step + 1) // 2 < height:
+        # Left of the row that begins with the next step.
+        _reset_state(states, initial, step, ((step + 1) // 2 + ROWS_ABOVE) * gang, gang)
+
+
+@njit(inline="always", cache=True)
+def _reset_state(states: Any, initial: Any, step: int, at: int, gang: int) -> None:
+    for plane in range(len(initial)):
+        states[step % STATE_SLOTS, plane, at : at + gang] = initial[plane]
 
 
 @njit(cache=True)
-def reset_ring(pixels: Any, sub_errors: Any, base_errors: Any) -> None:
+def reset_ring(ring: Any) -> None:
     """The ring before the first step."""
+    pixels, sub_errors, errors, states, initial = ring
     pixels[:] = BEFORE_FIRST
     sub_errors[:] = 0
-    base_errors[:] = 0
+    errors[:] = 0
+    for plane in range(len(initial)):
+        states[:, plane] = initial[plane]
 
 
 @njit(nogil=True, cache=True)
@@ -158,10 +173,11 @@ def decode_gang(
     `states` uint32 `(gang, lanes)`, `words` uint16 with the gang's streams from `word_at` to `word_end`, which
     `word_at` has moved to when all words were used. `cdf` uint16 `(rows, 256)`, `coarse` its every 16th column.
     """
-    pixels, sub_errors, base_errors = ring
+    pixels = ring[0]
     gang, height, width, channels = out.shape
     lane_mask = states.shape[1] - 1
-    reset_ring(pixels, sub_errors, base_errors)
+    update = 4 if channels == CHANNELS else 5
+    reset_ring(ring)
     for step in range(width + 2 * height - 2):
         slot = step % SLOTS
         y0, count = step_rows(step, height, width)
@@ -200,8 +216,8 @@ def decode_gang(
                         pixels[slot, 2, first + element] = value
         pad_pixels(pixels, gang, step, height, width)
         if count:
-            run_kernel(kernels[4], ring, gang, step, first, count * gang, scratch, parameters)
-        clear_errors_right(sub_errors, base_errors, gang, step, height, width)
+            run_kernel(kernels[update], ring, gang, step, first, count * gang, scratch, parameters)
+        pad_recorded(ring, gang, step, height, width)
     return True
 
 
@@ -214,26 +230,22 @@ def model_gang(
 
     A frequency of 65536 cannot occur: every symbol has at least 1 of 65536.
     """
-    pixels, sub_errors, base_errors = ring
+    pixels = ring[0]
     gang, height, width, channels = tiles.shape
-    reset_ring(pixels, sub_errors, base_errors)
+    update = 4 if channels == CHANNELS else 5
+    reset_ring(ring)
     done = 0
     for step in range(width + 2 * height - 2):
         slot = step % SLOTS
         y0, count = step_rows(step, height, width)
         first = (y0 + ROWS_ABOVE) * gang
-        for c in range(CHANNELS):
-            source = order[c] if channels == CHANNELS else 0
-            for k in range(count):
-                y = y0 + k
-                for g in range(gang):
-                    pixels[slot, c, first + k * gang + g] = tiles[g, y, step - 2 * y, source]
+        fill_pixels(pixels, gang, step, y0, count, order, tiles)
         pad_pixels(pixels, gang, step, height, width)
         if count:
             for kernel in range(1 + channels):
                 run_kernel(kernels[kernel], ring, gang, step, first, count * gang, scratch, parameters)
-            run_kernel(kernels[4], ring, gang, step, first, count * gang, scratch, parameters)
-        clear_errors_right(sub_errors, base_errors, gang, step, height, width)
+            run_kernel(kernels[update], ring, gang, step, first, count * gang, scratch, parameters)
+        pad_recorded(ring, gang, step, height, width)
         for c in range(channels):
             for k in range(count):
                 for g in range(gang):
@@ -247,6 +259,52 @@ def model_gang(
                     starts[g, done + k] = start
                     frequencies[g, done + k] = end - start
             done += count
+
+
+@njit(nogil=True, cache=True)
+def context_gang(
+    kernels: Any, parameters: Any, ring: Any, scratch: Any, rows: int, vector: int, order: Any, tiles: Any,
+    pair_rows: Any, halves: Any, value_rows: Any, inputs: Any, values: Any
+) -> None:  # fmt: skip
+    """The context of all pixels of a gang, as the kernels see it, without coding anything.
+
+    `inputs` int8 `(gang, h, w, n)`: input `i` is the low (0) or high (1) half, `halves[i]`, of scratch row
+    `pair_rows[i]`. `values` int16 `(gang, h, w, m)`: the scratch rows `value_rows`.
+    """
+    pixels = ring[0]
+    gang, height, width, channels = tiles.shape
+    update = 4 if channels == CHANNELS else 5
+    reset_ring(ring)
+    for step in range(width + 2 * height - 2):
+        y0, count = step_rows(step, height, width)
+        first = (y0 + ROWS_ABOVE) * gang
+        fill_pixels(pixels, gang, step, y0, count, order, tiles)
+        pad_pixels(pixels, gang, step, height, width)
+        if count:
+            for kernel in range(1 + channels):
+                run_kernel(kernels[kernel], ring, gang, step, first, count * gang, scratch, parameters)
+            run_kernel(kernels[update], ring, gang, step, first, count * gang, scratch, parameters)
+        pad_recorded(ring, gang, step, height, width)
+        for k in range(count):
+            y = y0 + k
+            for g in range(gang):
+                element = k * gang + g
+                at = element // vector * (rows * vector) + element % vector
+                for i in range(len(pair_rows)):
+                    inputs[g, y, step - 2 * y, i] = np.int16(scratch[at + pair_rows[i] * vector] >> 16 * halves[i])
+                for i in range(len(value_rows)):
+                    values[g, y, step - 2 * y, i] = scratch[at + value_rows[i] * vector]
+
+
+@njit(inline="always", cache=True)
+def fill_pixels(pixels: Any, gang: int, step: int, y0: int, count: int, order: Any, tiles: Any) -> None:
+    """Put the step's pixels into the ring; grey stands three times."""
+    for c in range(CHANNELS):
+        source = order[c] if tiles.shape[3] == CHANNELS else 0
+        for k in range(count):
+            y = y0 + k
+            for g in range(gang):
+                pixels[step % SLOTS, c, (y + ROWS_ABOVE) * gang + g] = tiles[g, y, step - 2 * y, source]
 
 
 @njit(nogil=True, cache=True)

@@ -20,6 +20,7 @@ from pilc_stream.cli.compress import compress
 from pilc_stream.cli.console import print_json, sentence
 from pilc_stream.cli.decompress import decompress
 from pilc_stream.cli.demo import demo
+from pilc_stream.cli.fit import fit
 from pilc_stream.cli.frontier import frontier
 from pilc_stream.cli.gc import gc
 from pilc_stream.cli.inspect import inspect
@@ -102,7 +103,7 @@ def cli() -> None:
     """
 
 
-for command in (compress, decompress, verify, inspect, status, gc, train, bench, frontier, demo):
+for command in (compress, decompress, verify, inspect, status, gc, train, fit, bench, frontier, demo):
     cli.add_command(command)
 
 

@@ -12,50 +12,91 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from pilc_stream.arith.context import CHANNELS
-from pilc_stream.backends.planes import coding_planes, plane_context
+from pilc_stream.arith.perceptron import FRACTIONS
+from pilc_stream.backends.cpu import CpuEngine, TileContext
 from pilc_stream.errors import UsageError
+from pilc_stream.models.model import SYMBOLS, Layer, WaveModel
 from pilc_stream.models.spec import WaveSpec
+from pilc_stream.training.augment import Pixels, oriented, through_jpeg, with_halved_colour
 from pilc_stream.training.network import PixelBatch
+from pilc_stream.training.recipe import Recipe
+from pilc_stream.training.synthetic import synthetic_pictures
 
-ROW_ARRAYS = ("inputs", "bases", "pixels", "exponent")
+ROW_ARRAYS = ("inputs", "bases", "predictions", "pixels", "exponent", "channels")
+GANG_TILES = 32
+LEAST_EDGE_TO_DAMAGE = 128
+"""Smaller training pictures were reduced from large ones; no format left its traces at their scale."""
+
 HELD_OUT_EVERY = 50
+PARQUET = ".parquet"
 IMAGE_SUFFIXES = {".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".jpg", ".jpeg"}
 
 
-def images_below(folder: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+def images_below(folder: Path) -> Iterator[tuple[str, Pixels]]:
     """All images in and below `folder` in the order of their names: (file, uint8 `(h, w, 3)`).
 
     Image files are taken as they are; of a Parquet file the binary column `image`.
     """
-    for path in sorted(folder.rglob("*")):
-        if path.suffix == ".parquet":
+    for path in _image_files(folder):
+        if path.suffix == PARQUET:
             for batch in pq.ParquetFile(path).iter_batches(64, columns=["image"]):
                 for value in batch.column(0):
                     yield path.name, _rgb(io.BytesIO(value.as_py()))
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
+        else:
             yield path.name, _rgb(path)
 
 
-def _rgb(file: Path | io.BytesIO) -> NDArray[np.uint8]:
+def sampled_images(folder: Path, count: int, seed: int) -> Iterator[Pixels]:
+    """At most `count` images in and below `folder`, drawn at random, in random order; uint8 `(h, w, 3)`.
+
+    What is no readable image is passed over. Only what is drawn is read.
+    """
+    places = [
+        (path, row)
+        for path in _image_files(folder)
+        for row in range(pq.read_metadata(path).num_rows if path.suffix == PARQUET else 1)
+    ]
+    order = np.random.default_rng(seed).permutation(len(places))
+    tables: dict[Path, pa.ChunkedArray] = {}
+    for path, row in (places[i] for i in order[:count]):
+        try:
+            if path.suffix == PARQUET:
+                if path not in tables:
+                    tables[path] = pq.read_table(path, columns=["image"]).column(0)
+                yield _rgb(io.BytesIO(tables[path][row].as_py()))
+            else:
+                yield _rgb(path)
+        except (OSError, ValueError, TypeError, Image.DecompressionBombError):
+            continue
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in {PARQUET, *IMAGE_SUFFIXES}]
+
+
+def _rgb(file: Path | io.BytesIO) -> Pixels:
     with Image.open(file) as image:
         return np.asarray(image.convert("RGB"))
 
 
 @dataclass
 class PixelRows:
-    """Rows of context, one per pixel, shuffled: `inputs` int8 `(n, inputs)`, `bases` int16 `(n, 3)`, `pixels` uint8
-    `(n, 3)`, `exponent` uint8 `(n,)`."""
+    """Rows of context, one per pixel: `inputs` int8 `(n, inputs)`; `bases`, `predictions` int16 `(n, 3)`; `pixels`
+    uint8 `(n, 3)` in coding order; `exponent` uint8 `(n,)`; `channels` uint8 `(n,)`, how many of them are coded."""
 
     inputs: NDArray[np.int8]
     bases: NDArray[np.int16]
+    predictions: NDArray[np.int16]
     pixels: NDArray[np.uint8]
     exponent: NDArray[np.uint8]
+    channels: NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.exponent)
@@ -68,37 +109,59 @@ class PixelRows:
 
     def part(self, start: int, stop: int) -> PixelRows:
         """Rows `start` to `stop`."""
-        return PixelRows(
-            self.inputs[start:stop], self.bases[start:stop], self.pixels[start:stop], self.exponent[start:stop]
-        )
+        return PixelRows(*(getattr(self, name)[start:stop] for name in ROW_ARRAYS))
 
     def batch(self, start: int, stop: int) -> PixelBatch:
         """Rows `start` to `stop` as float tensors."""
+        rows = {name: torch.from_numpy(getattr(self, name)[start:stop].astype(np.float32)) for name in ROW_ARRAYS}
+        coded = torch.arange(CHANNELS) < rows["channels"][:, None]
         return PixelBatch(
-            torch.from_numpy(self.inputs[start:stop].astype(np.float32)),
-            torch.from_numpy(self.bases[start:stop].astype(np.float32)),
-            torch.from_numpy(self.pixels[start:stop].astype(np.float32)),
-            torch.from_numpy(self.exponent[start:stop, None].astype(np.float32)),
+            rows["inputs"],
+            rows["bases"],
+            rows["predictions"],
+            rows["pixels"],
+            rows["exponent"][:, None],
+            coded.to(torch.float32),
         )
 
 
-def rows_of(tile: NDArray[np.uint8], spec: WaveSpec, keep: NDArray[np.int64] | None = None) -> PixelRows:
-    """All pixels of a tile (uint8 `(h, w, 3)`) as rows in raster order, or those at the flat positions `keep`."""
-    planes = coding_planes(tile)
-    context = plane_context(spec.neighbours, planes)
+class RowSource:
+    """Turns tiles into rows with the context that the codec sees, many tiles at a time."""
+
+    def __init__(self, spec: WaveSpec) -> None:
+        # Contexts do not depend on the perceptron: the smallest one will do.
+        small = WaveSpec(spec.neighbours, spec.taps, (1,), 1, 1)
+        layers = {
+            name: Layer(np.zeros(shape, np.int8), np.zeros(shape[0], np.int32), np.zeros(shape[0], np.uint8))
+            for name, shape in small.layers().items()
+        }
+        cdf = np.arange(SYMBOLS, dtype=np.uint16)[None] * SYMBOLS
+        self._model = WaveModel(small, layers, cdf, np.zeros((1, FRACTIONS), np.uint16), "context only")
+        self._engine = CpuEngine()
+
+    def rows(self, tiles: Sequence[Pixels], keep: Sequence[NDArray[np.int64] | None] | None = None) -> list[PixelRows]:
+        """The rows of each tile (uint8 `(h, w, 3)` or `(h, w, 1)`): all in raster order, or those at flat positions."""
+        chosen = keep or [None] * len(tiles)
+        contexts = self._engine.contexts(self._model, tiles)
+        return [_rows(*item) for item in zip(tiles, contexts, chosen, strict=True)]
+
+
+def _rows(tile: Pixels, context: TileContext, keep: NDArray[np.int64] | None) -> PixelRows:
     chosen = slice(None) if keep is None else keep
+    channels = tile.shape[2]
+    pixels = tile.reshape(-1, channels)[chosen][:, [1, 0, 2] if channels == CHANNELS else [0, 0, 0]]
     return PixelRows(
-        context.inputs.reshape(spec.inputs, -1)[:, chosen].T.astype(np.int8),
-        context.bases.reshape(CHANNELS, -1)[:, chosen].T.astype(np.int16),
-        planes.reshape(CHANNELS, -1)[:, chosen].T.astype(np.uint8),
+        context.inputs.reshape(-1, context.inputs.shape[-1])[chosen],
+        context.bases.reshape(-1, CHANNELS)[chosen],
+        context.predictions.reshape(-1, CHANNELS)[chosen],
+        pixels,
         context.exponent.reshape(-1)[chosen].astype(np.uint8),
+        np.full(len(pixels), channels, np.uint8),
     )
 
 
 def concatenated(parts: Sequence[PixelRows]) -> PixelRows:
     """Several sets of rows as one."""
-    if not parts:
-        raise UsageError("training: no image was found in the data folder; give a folder of images or Parquet files")
     return PixelRows(*(np.concatenate([getattr(part, name) for part in parts]) for name in ROW_ARRAYS))
 
 
@@ -111,36 +174,59 @@ def cut_tiles(image: NDArray[np.uint8], edge: int) -> Iterator[NDArray[np.uint8]
             yield image[y : y + height, x : x + width]
 
 
-def augmented(tile: NDArray[np.uint8], generator: np.random.Generator, grey_share: float) -> NDArray[np.uint8]:
-    """One of the eight orientations of the tile at random; sometimes grey."""
-    if generator.random() < 0.5:
-        tile = tile.swapaxes(0, 1)
-    if generator.random() < 0.5:
-        tile = tile[:, ::-1]
-    if generator.random() < 0.5:
-        tile = tile[::-1]
-    if generator.random() < grey_share:
-        tile = np.repeat(tile[:, :, 1:2], CHANNELS, axis=2)
-    return np.ascontiguousarray(tile)
+def varied(tile: Pixels, generator: np.random.Generator, recipe: Recipe) -> Pixels:
+    """The tile in a random orientation; sometimes with another format's traces; sometimes grey `(h, w, 1)`."""
+    tile = oriented(tile, generator)
+    kind = generator.random()
+    if min(tile.shape[:2]) >= LEAST_EDGE_TO_DAMAGE:
+        if kind < recipe.halved_colour_share:
+            tile = with_halved_colour(tile, generator)
+        elif kind < recipe.halved_colour_share + recipe.jpeg_share:
+            tile = through_jpeg(tile, generator)
+    if generator.random() < recipe.grey_share:
+        tile = np.ascontiguousarray(tile[:, :, 1:2])
+    return tile
 
 
-def collect_rows(
-    folder: Path, spec: WaveSpec, *, pixels_per_tile: int, tile_edge: int, seed: int, grey_share: float
-) -> tuple[PixelRows, PixelRows]:
-    """Rows from every image below `folder`, shuffled: (for training, held out).
+def collect_rows(folder: Path, recipe: Recipe) -> tuple[PixelRows, PixelRows]:
+    """Rows from every image below `folder` and from synthetic pictures, shuffled: (for training, held out).
 
-    Images are cut into tiles of at most `tile_edge`, of each tile at most `pixels_per_tile` random pixels are taken.
-    One image in `HELD_OUT_EVERY` is held out. Raises UsageError where there is no image.
+    Images are cut into tiles, of each tile some random pixels are taken (`Recipe`). One image in `HELD_OUT_EVERY` is
+    held out. Raises UsageError where there is no image.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(recipe.seed)
+    source = RowSource(recipe.spec)
     parts: tuple[list[PixelRows], list[PixelRows]] = ([], [])
-    for number, (_, image) in enumerate(images_below(folder)):
-        held_out = number % HELD_OUT_EVERY == 0
-        for tile in cut_tiles(image, tile_edge):
-            count = tile.shape[0] * tile.shape[1]
-            keep = generator.permutation(count)[:pixels_per_tile] if count > pixels_per_tile else None
-            parts[held_out].append(rows_of(augmented(tile, generator, grey_share), spec, keep))
+    waiting: list[tuple[bool, Pixels, NDArray[np.int64] | None]] = []
+
+    def flush() -> None:
+        rows = source.rows([tile for _, tile, _ in waiting], [keep for _, _, keep in waiting])
+        for (held_out, _, _), part in zip(waiting, rows, strict=True):
+            parts[held_out].append(part)
+        waiting.clear()
+
+    for held_out, tile in _training_tiles(folder, recipe):
+        tile = varied(tile, generator, recipe)
+        count = tile.shape[0] * tile.shape[1]
+        keep = generator.permutation(count)[: recipe.pixels_per_tile] if count > recipe.pixels_per_tile else None
+        waiting.append((held_out, tile, keep))
+        if len(waiting) == GANG_TILES:
+            flush()
+    flush()
+    if not (parts[0] or parts[1]):
+        raise UsageError("training: no image was found in the data folder; give a folder of images or Parquet files")
     training, validation = concatenated(parts[0] or parts[1]), concatenated(parts[1])
     training.shuffle(generator)
     validation.shuffle(generator)
     return training, validation
+
+
+def _training_tiles(folder: Path, recipe: Recipe) -> Iterator[tuple[bool, Pixels]]:
+    """(whether it is held out, tile) of all images, then of the synthetic pictures."""
+    number = -1
+    for number, (_, image) in enumerate(images_below(folder)):
+        for tile in cut_tiles(image, recipe.tile_edge):
+            yield number % HELD_OUT_EVERY == 0, tile
+    if number >= 0:
+        for picture in synthetic_pictures(recipe.synthetic_pictures, recipe.tile_edge, recipe.seed):
+            yield False, picture

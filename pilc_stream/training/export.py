@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 from pilc_stream.arith.perceptron import FRACTIONS, SCALE_STEPS_PER_OCTAVE
 from pilc_stream.arith.rans import PRECISION_BITS
 from pilc_stream.backends.reference import predict
+from pilc_stream.errors import ModelError
 from pilc_stream.models.model import SYMBOLS, Layer, WaveModel
 from pilc_stream.training.data import PixelRows
 from pilc_stream.training.network import WaveNet
 from pilc_stream.training.shapes import ZERO_INDEX, ResidualShape
 
 TOTAL = 1 << PRECISION_BITS
+SHAPE_KEY = "residual_shape"
+"""Where a model's recipe holds the parameters of its `ResidualShape`."""
 
 
 def export_model(net: WaveNet, profile: str, recipe: Mapping[str, Any]) -> WaveModel:
@@ -29,7 +32,26 @@ def export_model(net: WaveNet, profile: str, recipe: Mapping[str, Any]) -> WaveM
             weight.numpy().astype(np.int8), bias.numpy().astype(np.int32), shift.numpy().astype(np.uint8)
         )
     cdf, row_of = build_tables(net.shape)
-    return WaveModel(net.spec, layers, cdf, row_of, profile, dict(recipe))
+    return WaveModel(net.spec, layers, cdf, row_of, profile, {**recipe, SHAPE_KEY: net.shape.to_json()})
+
+
+def import_model(model: WaveModel) -> WaveNet:
+    """The network that exports to `model`: where fitting begins. ModelError where the model does not hold the shape
+    that its tables were made from."""
+    net = WaveNet(model.spec)
+    try:
+        net.shape.load_json(model.recipe[SHAPE_KEY])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"model {model.profile!r}: it does not say which shape its tables have ({error}); fit a shipped profile"
+        ) from error
+    with torch.no_grad():
+        for name, layer in model.layers.items():
+            factor = np.exp2(layer.shift.astype(np.float64))
+            half = np.floor(factor / 2)
+            net.layer(name).weight.copy_(torch.from_numpy(layer.weight / factor[:, None]))
+            net.layer(name).bias.copy_(torch.from_numpy((layer.bias - half) / factor))
+    return net
 
 
 def fraction_groups(scale_index: int) -> int:
@@ -84,7 +106,9 @@ def check_parity(net: WaveNet, model: WaveModel, rows: PixelRows) -> None:
         return np.asarray(pixels[c])
 
     inputs, bases = rows.inputs.astype(np.int64).T, rows.bases.astype(np.int64).T
-    predict(model, inputs, list(bases), rows.exponent.astype(np.int64), len(pixels), pixel)
+    predictions = rows.predictions.astype(np.int64).T
+    exponent = rows.exponent.astype(np.int64)
+    predict(model, inputs, list(bases), exponent, len(pixels), lambda c, _: np.asarray(predictions[c]), pixel)
     fraction = (np.stack(means) + FRACTIONS // 2) % FRACTIONS
     scale = expected.scale.numpy().T.astype(np.int64)
     if not np.array_equal(np.stack(means), expected.mean.numpy().T.astype(np.int64)):

@@ -29,12 +29,15 @@ MAX_SHIFT = 14
 
 
 class PixelBatch(NamedTuple):
-    """Pixels with their context, as floats: `inputs` `(n, inputs)`; `bases`, `pixels` `(n, 3)`; `exponent` `(n, 1)`."""
+    """Pixels with their context, as floats: `inputs` `(n, inputs)`; `bases`, (adaptive) `predictions`, `pixels`
+    `(n, 3)`; `exponent` `(n, 1)`; `coded` `(n, 3)`, 1 for channels that are coded and 0 for the others."""
 
     inputs: Tensor
     bases: Tensor
+    predictions: Tensor
     pixels: Tensor
     exponent: Tensor
+    coded: Tensor
 
 
 class Prediction(NamedTuple):
@@ -128,16 +131,19 @@ class WaveNet(nn.Module):
         unit = torch.exp2(batch.exponent)
         trunk = batch.inputs
         for i in range(len(self.spec.trunk)):
-            trunk = self.layer(f"trunk.{i}")(trunk).clamp(0, ACTIVATION_LIMIT)
+            trunk = self._activation(self.layer(f"trunk.{i}")(trunk))
         direct = batch.inputs[:, : self.spec.direct]
         earlier: list[Tensor] = []
         errors: list[Tensor] = []
         means, scales = [], []
         for c in range(CHANNELS):
-            hidden = self.layer(f"head.{c}.hidden")(torch.cat([trunk, *earlier], 1)).clamp(0, ACTIVATION_LIMIT)
-            offset = self.layer(f"head.{c}.mean")(torch.cat([hidden, direct], 1)).clamp(-OFFSET_LIMIT, OFFSET_LIMIT)
-            base, pixel = batch.bases[:, c : c + 1], batch.pixels[:, c : c + 1]
-            mean = base + self._rounded(offset * unit / 4)
+            base, predicted, pixel = (values[:, c : c + 1] for values in batch[1:4])
+            adapted = self._scaled(predicted - base, unit)
+            hidden_inputs = torch.cat([trunk, *earlier, *[adapted] * (c > 0)], 1)
+            hidden = self._activation(self.layer(f"head.{c}.hidden")(hidden_inputs))
+            mean_inputs = torch.cat([hidden, direct, adapted], 1)
+            offset = self.layer(f"head.{c}.mean")(mean_inputs).clamp(-OFFSET_LIMIT, OFFSET_LIMIT)
+            mean = predicted + self._rounded(offset * unit / 4)
             if c:
                 couplings = self.layer(f"head.{c}.coupling")(hidden).clamp(-COUPLING_LIMIT, COUPLING_LIMIT)
                 for i, error in enumerate(errors):
@@ -150,6 +156,12 @@ class WaveNet(nn.Module):
             scales.append(scale.clamp(0, self.spec.scale_count - 1))
             earlier += self._earlier(errors[-1], 16 * pixel - base, unit)
         return Prediction(torch.cat(means, 1), torch.cat(scales, 1))
+
+    def _activation(self, value: Tensor) -> Tensor:
+        if self.training and not self.quantised:
+            # The noise of the rounding to come: the network learns to use the range that a byte has.
+            value = value + (torch.rand_like(value) - 0.5)
+        return value.clamp(0, ACTIVATION_LIMIT)
 
     def _rounded(self, value: Tensor) -> Tensor:
         return floor_straight_through(value + 0.5) if self.quantised else value

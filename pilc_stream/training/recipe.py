@@ -19,17 +19,23 @@ SUFFIX = ".json"
 class Recipe:
     """How a profile is trained.
 
-    `tile_edge`, `pixels_per_tile`, `grey_share`: see `data.collect_rows`. `learning_rate` is the peak; from
+    Images are cut into tiles of at most `tile_edge` a side, of each at most `pixels_per_tile` random pixels are taken;
+    so are `synthetic_pictures`. Shares of the tiles are made grey, get halved colour resolution, go through JPEG
+    (`augment`). `learning_rate` is the peak; from
     the share `quantise_from` of the steps on, the network rounds as the integer model does (`train.learning_rate`).
     """
 
     profile: str
     neighbours: Sequence[Sequence[int]]
+    taps: int
     trunk: Sequence[int]
     head: int
     tile_edge: int
     pixels_per_tile: int
     grey_share: float
+    halved_colour_share: float
+    jpeg_share: float
+    synthetic_pictures: int
     seed: int
     steps: int
     batch: int
@@ -39,13 +45,15 @@ class Recipe:
     def __post_init__(self) -> None:
         if min(self.steps, self.batch, self.tile_edge, self.pixels_per_tile) < 1:
             raise UsageError(f"recipe {self.profile!r}: steps, batch, tile_edge and pixels_per_tile must be positive")
-        if not (0 <= self.quantise_from <= 1 and 0 <= self.grey_share <= 1 and self.learning_rate > 0):
+        shares = (self.quantise_from, self.grey_share, self.halved_colour_share + self.jpeg_share)
+        if not (all(0 <= share <= 1 for share in shares) and self.learning_rate > 0 and self.synthetic_pictures >= 0):
             raise UsageError(f"recipe {self.profile!r}: shares must lie in [0, 1] and the learning rate above 0")
 
     @property
     def spec(self) -> WaveSpec:
         """The architecture."""
-        return WaveSpec(tuple((dy, dx) for dy, dx in self.neighbours), tuple(self.trunk), self.head)
+        neighbours = tuple((dy, dx) for dy, dx in self.neighbours)
+        return WaveSpec(neighbours, self.taps, tuple(self.trunk), self.head)
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as JSON values."""

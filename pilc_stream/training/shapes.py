@@ -7,6 +7,8 @@ apart. A small uniform floor stands for the least frequency that a table must gi
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -31,6 +33,19 @@ class ResidualShape(nn.Module):
         self.log_narrow = nn.Parameter(torch.full((knots,), -0.1))
         self.log_wide = nn.Parameter(torch.full((knots,), 0.7))
         self.wide_logit = nn.Parameter(torch.full((knots,), -1.5))
+
+    def to_json(self) -> dict[str, list[float]]:
+        """The parameters, as JSON values; `load_json` is the inverse."""
+        return {name: [round(value, 6) for value in knots.tolist()] for name, knots in self.named_parameters()}
+
+    def load_json(self, values: Mapping[str, Sequence[float]]) -> None:
+        """Take these parameters; ValueError or KeyError where they are not those of a shape of this size."""
+        with torch.no_grad():
+            for name, knots in self.named_parameters():
+                loaded = torch.tensor(values[name])
+                if loaded.shape != knots.shape:
+                    raise ValueError(f"{name} has {loaded.numel()} knots, not {knots.numel()}")
+                knots.copy_(loaded)
 
     def _at(self, knots: Tensor, position: Tensor) -> Tensor:
         left = torch.floor(position).clamp(0, knots.numel() - 2)

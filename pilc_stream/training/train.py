@@ -45,16 +45,19 @@ class TrainProgress:
 def batch_bits(net: WaveNet, batch: PixelBatch) -> Tensor:
     """Bits per sub-pixel of a batch, a scalar that can be differentiated."""
     prediction = net(batch)
-    return net.shape.bits(batch.pixels - prediction.mean / 16, prediction.scale).mean()
+    bits = net.shape.bits(batch.pixels - prediction.mean / 16, prediction.scale)
+    return (bits * batch.coded).sum() / batch.coded.sum()
 
 
 def mean_bits(net: WaveNet, rows: PixelRows, batch: int = 16384) -> float:
     """Bits per sub-pixel over all rows."""
+    net.eval()
     with torch.no_grad():
         sums = [
             float(batch_bits(net, rows.batch(i, min(i + batch, len(rows))))) * (min(i + batch, len(rows)) - i)
             for i in range(0, len(rows), batch)
         ]
+    net.train()
     return math.fsum(sums) / len(rows)
 
 
@@ -73,21 +76,16 @@ def train(
     checkpoint is of another recipe or the data holds no image.
     """
     started = time.monotonic()
-    rows, held_out = collect_rows(
-        data,
-        recipe.spec,
-        pixels_per_tile=recipe.pixels_per_tile,
-        tile_edge=recipe.tile_edge,
-        seed=recipe.seed,
-        grey_share=recipe.grey_share,
-    )
+    rows, held_out = collect_rows(data, recipe)
     torch.manual_seed(recipe.seed)
     net = WaveNet(recipe.spec)
     optimiser = torch.optim.Adam(net.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
-    step, earlier_seconds = _resume(recipe, net, optimiser, checkpoint)
+    step, earlier_seconds, float_bits = _resume(recipe, net, optimiser, checkpoint)
     quantise_at = quantised_from(recipe)
     bits_sum, bits_count, reported = 0.0, 0, time.monotonic()
     while step < recipe.steps:
+        if step == quantise_at:
+            float_bits = mean_bits(net, held_out)
         net.quantise(step >= quantise_at)
         rate = learning_rate(recipe, step)
         for group in optimiser.param_groups:
@@ -102,7 +100,7 @@ def train(
             seconds = earlier_seconds + time.monotonic() - started
             validation = mean_bits(net, held_out)
             progress(TrainProgress(step, recipe.steps, rate, bits_sum / bits_count, validation, net.quantised, seconds))
-            _save(recipe, net, optimiser, step, seconds, checkpoint)
+            _save(recipe, net, optimiser, step, seconds, float_bits, checkpoint)
             bits_sum, bits_count, reported = 0.0, 0, time.monotonic()
 
     net.quantise()
@@ -110,6 +108,7 @@ def train(
         "recipe": recipe.to_json(),
         "training_pixels": len(rows),
         "validation_bits": round(mean_bits(net, held_out), 4),
+        "float_validation_bits": round(float_bits, 4),
         "seconds": round(earlier_seconds + time.monotonic() - started),
         "device": f"cpu ({platform.machine()}, {torch.get_num_threads()} thread)",
         "versions": {"pilc-stream": __version__, "torch": torch.__version__, "numpy": np.__version__},
@@ -127,10 +126,19 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     """
     quantise_at = quantised_from(recipe)
     if step < quantise_at:
-        warm = min(1.0, (step + 1) / WARM_UP_STEPS)
-        return recipe.learning_rate * warm * (0.1 + 0.9 * _half_cosine(step / quantise_at))
+        return recipe.learning_rate * min(1.0, (step + 1) / WARM_UP_STEPS) * float_rate(step / quantise_at)
     rest = (step - quantise_at) / max(1, recipe.steps - quantise_at)
-    return 0.1 * recipe.learning_rate * _half_cosine(rest) + LEAST_LEARNING_RATE
+    return recipe.learning_rate * rounded_rate(rest) + LEAST_LEARNING_RATE
+
+
+def float_rate(share: float) -> float:
+    """The learning rate over its peak, when `share` of the steps before rounding are done."""
+    return 0.1 + 0.9 * _half_cosine(share)
+
+
+def rounded_rate(share: float) -> float:
+    """The learning rate over its peak, when `share` of the steps with rounding are done."""
+    return 0.1 * _half_cosine(share)
 
 
 def quantised_from(recipe: Recipe) -> int:
@@ -153,7 +161,13 @@ def _batch(rows: PixelRows, recipe: Recipe, step: int) -> PixelBatch:
 
 
 def _save(
-    recipe: Recipe, net: WaveNet, optimiser: torch.optim.Optimizer, step: int, seconds: float, path: Path | None
+    recipe: Recipe,
+    net: WaveNet,
+    optimiser: torch.optim.Optimizer,
+    step: int,
+    seconds: float,
+    float_bits: float,
+    path: Path | None,
 ) -> None:
     if path is None:
         return
@@ -163,18 +177,24 @@ def _save(
         "optimiser": optimiser.state_dict(),
         "step": step,
         "seconds": seconds,
+        "float_bits": float_bits,
+        "generator": torch.get_rng_state(),
     }
     temporary = path.with_name(path.name + ".partial")
     torch.save(state, temporary)
     os.replace(temporary, path)
 
 
-def _resume(recipe: Recipe, net: WaveNet, optimiser: torch.optim.Optimizer, path: Path | None) -> tuple[int, float]:
+def _resume(
+    recipe: Recipe, net: WaveNet, optimiser: torch.optim.Optimizer, path: Path | None
+) -> tuple[int, float, float]:
+    """Steps done, seconds they took, bits per sub-pixel of the float network (known once it rounds)."""
     if path is None or not path.exists():
-        return 0, 0.0
+        return 0, 0.0, math.nan
     state = torch.load(path, weights_only=True)
     if state["recipe"] != recipe.to_json():
         raise UsageError(f"checkpoint {path}: it belongs to another recipe; remove it or give another path")
     net.load_state_dict(state["net"])
     optimiser.load_state_dict(state["optimiser"])
-    return int(state["step"]), float(state["seconds"])
+    torch.set_rng_state(state["generator"])
+    return int(state["step"]), float(state["seconds"]), float(state["float_bits"])

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_model import ALL_NEIGHBOURS
 
+from pilc_stream.arith.adaptive import AVERAGE_ONE, average_input
 from pilc_stream.arith.context import (
     MAX_EXPONENT,
     base_predictions,
@@ -14,6 +15,7 @@ from pilc_stream.arith.context import (
     input_count,
     local_exponent,
     log_error,
+    scaled_neighbours,
 )
 
 
@@ -66,8 +68,10 @@ def test_inputs_are_signed_bytes_in_the_announced_number(random, count: int, ext
 
     bases = base_predictions(pixel, lambda *_: random.randint(0, 255))
     assert all(0 <= base <= 4080 for base in bases)
-    exponent, inputs = context_inputs(neighbours, bases, pixel, lambda *_: random.randint(-4080, 4080))
-    assert len(inputs) == input_count(count)
+    exponent, scaled, distances = scaled_neighbours(neighbours, bases, pixel)
+    averages = [average_input(random.randint(0, 4080 * AVERAGE_ONE)) for _ in range(6)]
+    inputs = context_inputs(scaled, distances, bases, exponent, lambda *_: random.randint(-4080, 4080), averages)
+    assert len(inputs) == input_count(count) - 1
     assert all(-127 <= value <= 127 for value in inputs)
     assert 0 <= exponent <= MAX_EXPONENT
     assert inputs[0] == max(

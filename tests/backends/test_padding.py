@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from small_model import ALL_NEIGHBOURS, SPECS, random_model
 
 from pilc_stream.arith.context import BEFORE_FIRST, COLUMNS_AROUND, ROWS_ABOVE
-from pilc_stream.backends.planes import coding_planes, image_tile, padded, plane_context
-from pilc_stream.backends.reference import resolve, wavefront
+from pilc_stream.backends.planes import coding_planes, image_tile, padded, plane_context, wavefront
+from pilc_stream.backends.reference import resolve
 
 edges = st.integers(1, 12)
 
@@ -48,7 +48,7 @@ def test_padding_agrees_with_the_rule_at_every_neighbour(height: int, width: int
 def test_the_context_of_whole_planes_is_the_schoolbook_context(h: int, w: int, content: str, spec_name: str) -> None:
     model = random_model(SPECS[spec_name], seed=1)
     tile = CONTENTS[content](h, w, 3, h + w)
-    context = plane_context(model.spec.neighbours, coding_planes(tile))
+    context = plane_context(model.spec, coding_planes(tile))
     book = schoolbook.Context(schoolbook.Model(model.file_bytes), h, w)
     for step in schoolbook.wavefront(h, w):
         for y, x in step:
@@ -57,7 +57,11 @@ def test_the_context_of_whole_planes_is_the_schoolbook_context(h: int, w: int, c
             assert context.bases[:, y, x].tolist() == pixel.bases
             assert context.exponent[y, x] == pixel.e
             for c, channel in enumerate((1, 0, 2)):
-                book.pixels[c][y, x] = int(tile[y, x, channel])
+                value = book.pixels[c][y, x] = int(tile[y, x, channel])
+                if c:
+                    pixel.predict_adaptively(c)
+                pixel.t.append(schoolbook.scaled(16 * value - pixel.bases[c], pixel.e))
+            assert context.predictions[:, y, x].tolist() == pixel.adaptive
             pixel.record()
 
 

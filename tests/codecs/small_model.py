@@ -14,7 +14,7 @@ from pilc_stream.models.spec import SIX_NEIGHBOURS, WaveSpec
 
 TOTAL = 1 << PRECISION_BITS
 
-SMALL_SPEC = WaveSpec(neighbours=((0, -1), (-1, 0)), trunk=(4,), head=2, scale_count=32)
+SMALL_SPEC = WaveSpec(neighbours=((0, -1), (-1, 0)), taps=2, trunk=(4,), head=2, scale_count=32)
 
 ALL_NEIGHBOURS = tuple(
     (dy, dx) for dy in (-3, -2, -1, 0) for dx in range(-3, 4) if 2 * dy + dx < 0 and 2 * dy + dx >= -7
@@ -22,10 +22,10 @@ ALL_NEIGHBOURS = tuple(
 
 SPECS = {
     "small": SMALL_SPEC,
-    "six": WaveSpec(SIX_NEIGHBOURS, trunk=(5, 3), head=3, scale_count=20),
-    "all neighbours": WaveSpec(ALL_NEIGHBOURS, trunk=(13,), head=7, scale_count=16),
-    "width one": WaveSpec(((-1, 1),), trunk=(1,), head=1, scale_count=1),
-    "one then many": WaveSpec(((0, -1), (-2, 3), (-3, -1)), trunk=(1, 14), head=25, scale_count=256),
+    "six": WaveSpec(SIX_NEIGHBOURS, taps=6, trunk=(5, 3), head=3, scale_count=20),
+    "all neighbours": WaveSpec(ALL_NEIGHBOURS, taps=len(ALL_NEIGHBOURS), trunk=(13,), head=7, scale_count=16),
+    "width one": WaveSpec(((-1, 1),), taps=1, trunk=(1,), head=1, scale_count=1),
+    "one then many": WaveSpec(((0, -1), (-2, 3), (-3, -1)), taps=2, trunk=(1, 14), head=25, scale_count=256),
 }
 """Architectures at the edges of what a specification may be: odd, single and many units, near and far neighbours."""
 

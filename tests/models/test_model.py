@@ -56,7 +56,7 @@ def test_the_most_negative_bias_does_not_slip_through() -> None:
 
 
 def test_weights_alone_can_break_the_bound() -> None:
-    spec = WaveSpec(SMALL_SPEC.neighbours, trunk=(600, 1), head=1, scale_count=1)
+    spec = WaveSpec(SMALL_SPEC.neighbours, taps=1, trunk=(600, 1), head=1, scale_count=1)
     layers = dict(random_model(dataclasses.replace(spec, trunk=(500, 1)), 0).layers)
     for name, (outputs, inputs) in spec.layers().items():
         layers[name] = Layer(
@@ -217,6 +217,9 @@ def with_spec(**changes: Any) -> bytes:
         ({"neighbours": 3}, "cannot be read"),
         ({"neighbours": [[0.5, -1]]}, "cannot be read"),
         ({"trunk": []}, "must not be empty"),
+        ({"taps": 0}, "taps must lie in 1..2"),
+        ({"taps": 3}, "taps must lie in 1..2"),
+        ({"taps": "two"}, "cannot be read"),
         ({"trunk": [4.5]}, "cannot be read"),
         ({"trunk": [0]}, "widths in 1..1024"),
         ({"trunk": [1025]}, "widths in 1..1024"),

@@ -302,7 +302,9 @@ class Context:
         self.model, self.height, self.width = model, height, width
         self.pixels: list[dict[tuple[int, int], int]] = [{}, {}, {}]
         self.sub_errors: list[dict[tuple[int, int], list[int]]] = [{}, {}, {}]
-        self.base_errors: list[dict[tuple[int, int], int]] = [{}, {}, {}]
+        self.errors: list[dict[tuple[int, int], int]] = [{}, {}, {}]
+        self.left: list[dict[tuple[int, int], list[int]]] = [{}, {}, {}]
+        """Per channel and pixel: the weights and the two running means that it left behind."""
 
     def p(self, c: int, y: int, x: int) -> int:
         if y < 0:
@@ -337,8 +339,17 @@ class Context:
         total = sum(a * p for a, p in zip(weights, self.sub_predictions(c, y, x), strict=True))
         return 4 * total // sum(weights)
 
-    def base_error(self, c: int, y: int, x: int) -> int:
-        return 0 if self.outside(y, x) else self.base_errors[c][y, x]
+    def error(self, c: int, y: int, x: int) -> int:
+        return 0 if self.outside(y, x) else self.errors[c].get((y, x), 0)
+
+    def start(self, c: int, y: int, x: int) -> list[int]:
+        """The weights and running means that a pixel starts from."""
+        taps = self.model.taps
+        initial = [*[0] * taps, *[16384, 0][:c], 128, 128]
+        if not self.left[c]:
+            return initial
+        west, north_east = (initial if self.outside(*at) else self.left[c][at] for at in ((y, x - 1), (y - 1, x + 1)))
+        return [(a + b) >> 1 for a, b in zip(west, north_east, strict=True)]
 
 
 class PixelModel:
@@ -361,9 +372,17 @@ class PixelModel:
         self.inputs += [clamp((3 * base - s) >> 6, -127, 127) for base in self.bases]
         self.inputs += [(s >> 6) - 96]
         for c in range(3):
-            errors = [context.base_error(c, y + dy, x + dx) for dy, dx in (W, N, NW, NE, WW, NN)]
-            self.inputs += [scaled(error, self.e) for error in errors[:4]]
-            self.inputs += [logerr(sum(abs(error) for error in errors))]
+            recorded = [context.error(c, y + dy, x + dx) for dy, dx in (W, N, NW, NE, WW, NN)]
+            self.inputs += [scaled(error, self.e) for error in recorded[:4]]
+            self.inputs += [logerr(sum(abs(error) for error in recorded))]
+        self.states = [context.start(c, y, x) for c in range(3)]
+        self.inputs += [logerr(mean >> 3) for state in self.states for mean in state[-2:]]
+        self.s = [[scaled(d, self.e) for d in row[: model.taps]] for row in differences]
+        self.t: list[int] = []
+        self.features: list[list[int]] = []
+        self.adaptive: list[int] = []
+        self.predict_adaptively(0)
+        self.inputs += [scaled(self.adaptive[0] - self.bases[0], self.e)]
         self.trunk = self.inputs
         for i in range(model.trunk_layers):
             self.trunk = model.units(f"trunk.{i}", self.trunk)
@@ -372,14 +391,42 @@ class PixelModel:
         self.mean = 0
         self.facts: dict[str, Any] = {}
 
+    def predict_adaptively(self, c: int) -> None:
+        s, t = self.s, self.t
+        if c == 0:
+            values = s[0]
+        elif c == 1:
+            values = [2 * (b - a) for a, b in zip(s[0], s[1], strict=True)] + [t[0]]
+        else:
+            values = [2 * d - a - b for a, b, d in zip(*s, strict=True)] + [(t[0] + t[1]) >> 1, 2 * (t[0] - t[1])]
+        total = sum(w * v for w, v in zip(self.states[c][:-2], values, strict=True))
+        assert abs(total) < 1 << 31
+        self.features.append(values)
+        self.adaptive.append(clamp(self.bases[c] + (((((total + 512) >> 10) << self.e) + 8) >> 4), 0, 4080))
+
+    def adapt(self, c: int, pixel: int) -> None:
+        values, state = self.features[c], self.states[c]
+        g = 16 * pixel - self.adaptive[c]
+        power = [256, 32, 32][c] * len(values) + sum(v * v for v in values)
+        gain = (scaled(g, self.e) * (4194304 // power) * 5 + 32) >> 6
+        assert all(abs(gain * v) < 1 << 31 for v in values)
+        weights = [clamp(w + ((gain * v + 32) >> 6), -32767, 32767) for w, v in zip(state[:-2], values, strict=True)]
+        quick, slow = state[-2:]
+        means = [quick + ((8 * abs(g) - quick + 2) >> 2), slow + ((8 * abs(g) - slow + 8) >> 4)]
+        self.context.left[c][self.y, self.x] = weights + means
+        self.context.errors[c][self.y, self.x] = -g
+
     # Section 6: the perceptron's heads.
 
     def predict(self, c: int) -> tuple[int, int]:
         """Table row and centre of a channel."""
         model = self.context.model
-        hidden = model.units(f"head.{c}.hidden", self.trunk + self.earlier)
-        (out,) = model.outputs(f"head.{c}.mean", hidden + self.direct)
-        mean = self.bases[c] + ((clamp(out, -8191, 8191) * 2**self.e + 2) >> 2)
+        if c > 0:
+            self.predict_adaptively(c)
+        adapted = [scaled(self.adaptive[c] - self.bases[c], self.e)]
+        hidden = model.units(f"head.{c}.hidden", self.trunk + self.earlier + (adapted if c > 0 else []))
+        (out,) = model.outputs(f"head.{c}.mean", hidden + self.direct + adapted)
+        mean = self.adaptive[c] + ((clamp(out, -8191, 8191) * 2**self.e + 2) >> 2)
         if c > 0:
             for out, error in zip(model.outputs(f"head.{c}.coupling", hidden), self.errors, strict=True):
                 mean += (clamp(out, -127, 127) * error + 32) >> 6
@@ -397,7 +444,8 @@ class PixelModel:
             self.context.pixels[same][self.y, self.x] = pixel
         error = 16 * pixel - self.mean
         self.errors.append(error)
-        self.earlier += [scaled(error, self.e), logerr(abs(error)), scaled(16 * pixel - self.bases[c], self.e)]
+        self.t.append(scaled(16 * pixel - self.bases[c], self.e))
+        self.earlier += [scaled(error, self.e), logerr(abs(error)), self.t[c]]
         self.facts["pixel"] = pixel
 
     def record(self) -> None:
@@ -406,7 +454,8 @@ class PixelModel:
             pixel = self.context.pixels[c][here]
             predictions = self.context.sub_predictions(c, *here)
             self.context.sub_errors[c][here] = [min(abs(p - 4 * pixel), 255) for p in predictions]
-            self.context.base_errors[c][here] = self.bases[c] - 16 * pixel
+        for c in range(len(self.t)):
+            self.adapt(c, self.context.pixels[c][here])
 
 
 # Section 7: the model file.
@@ -424,6 +473,8 @@ class Model:
         spec = json.loads(metadata["spec"])
         must(spec["context_version"] == 1, "another context")
         self.neighbours = [(dy, dx) for dy, dx in spec["neighbours"]]
+        self.taps = spec["taps"]
+        must(1 <= self.taps <= len(self.neighbours), "taps out of limits")
         for dy, dx in self.neighbours:
             must(-3 <= dy <= 0 and -3 <= dx <= 3 and -7 <= 2 * dy + dx <= -1, "a neighbour out of limits")
         self.trunk_layers, self.scale_count = len(spec["trunk"]), spec["scale_count"]
@@ -449,10 +500,10 @@ class Model:
     @staticmethod
     def layer_sizes(spec: dict[str, Any]) -> dict[str, tuple[int, int]]:
         n, head, trunk = len(spec["neighbours"]), spec["head"], spec["trunk"]
-        sizes = {f"trunk.{i}": (width, trunk[i - 1] if i else 3 * n + 22) for i, width in enumerate(trunk)}
+        sizes = {f"trunk.{i}": (width, trunk[i - 1] if i else 3 * n + 29) for i, width in enumerate(trunk)}
         for c in range(3):
-            sizes[f"head.{c}.hidden"] = head, trunk[-1] + 3 * c
-            sizes[f"head.{c}.mean"] = 1, head + 3 * n
+            sizes[f"head.{c}.hidden"] = head, trunk[-1] + 3 * c + (c > 0)
+            sizes[f"head.{c}.mean"] = 1, head + 3 * n + 1
             sizes[f"head.{c}.scale"] = 1, head
             if c:
                 sizes[f"head.{c}.coupling"] = c, head

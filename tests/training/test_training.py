@@ -17,7 +17,7 @@ from pilc_stream.models.model import load_model
 from pilc_stream.models.shipped import preset_bytes
 from pilc_stream.models.spec import SIX_NEIGHBOURS, WaveSpec
 from pilc_stream.records.tiling import Tiling
-from pilc_stream.training.data import HELD_OUT_EVERY, cut_tiles, images_below, rows_of
+from pilc_stream.training.data import HELD_OUT_EVERY, RowSource, cut_tiles, images_below
 from pilc_stream.training.export import build_tables, check_parity, cumulative, export_model, integer_frequencies
 from pilc_stream.training.network import WaveNet
 from pilc_stream.training.recipe import Recipe, load_recipe, shipped_recipes
@@ -27,11 +27,15 @@ from pilc_stream.training.train import TrainProgress, learning_rate, quantised_f
 SMALL = Recipe(
     profile="small",
     neighbours=SIX_NEIGHBOURS,
+    taps=6,
     trunk=(6,),
     head=4,
     tile_edge=16,
     pixels_per_tile=100,
     grey_share=0.1,
+    halved_colour_share=0.3,
+    jpeg_share=0.1,
+    synthetic_pictures=2,
     seed=3,
     steps=24,
     batch=256,
@@ -66,15 +70,15 @@ def random_net(seed: int, spec: WaveSpec) -> WaveNet:
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 1000), st.sampled_from([(6,), (5, 7)]), st.integers(0, 2**32 - 1))
 def test_the_rounded_network_is_the_integer_model(seed: int, trunk: tuple[int, ...], pixels: int) -> None:
-    spec = WaveSpec(SIX_NEIGHBOURS, trunk, 5)
+    spec = WaveSpec(SIX_NEIGHBOURS, 5, trunk, 5)
     net = random_net(seed, spec)
     generator = np.random.default_rng(pixels)
     tile = generator.integers(0, 256, (9, 11, 3)).astype(np.uint8)
-    check_parity(net, export_model(net, "random", {}), rows_of(tile, spec))
+    check_parity(net, export_model(net, "random", {}), RowSource(spec).rows([tile])[0])
 
 
 def test_a_model_that_differs_in_one_weight_is_noticed() -> None:
-    spec = WaveSpec(SIX_NEIGHBOURS, (6,), 4)
+    spec = WaveSpec(SIX_NEIGHBOURS, 6, (6,), 4)
     net = random_net(1, spec)
     model = export_model(net, "random", {})
     layer = model.layers["head.0.mean"]
@@ -82,7 +86,7 @@ def test_a_model_that_differs_in_one_weight_is_noticed() -> None:
     model = dataclasses.replace(model, layers={**model.layers, "head.0.mean": wrong})
     tile = np.random.default_rng(2).integers(0, 256, (9, 11, 3)).astype(np.uint8)
     with pytest.raises(AssertionError, match="means"):
-        check_parity(net, model, rows_of(tile, spec))
+        check_parity(net, model, RowSource(spec).rows([tile])[0])
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=256, max_size=256).filter(lambda mass: sum(mass) > 1e-3))
