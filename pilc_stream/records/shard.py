@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -33,6 +34,8 @@ MAX_PAYLOAD_BYTES: Final = 2**31 - 2**16
 
 _MAGIC: Final = b"PAR1"
 _TRAILER_BYTES: Final = 8
+_GUARD_MAGIC: Final = b"PFCK"
+_GUARD_BYTES: Final = 8
 _TAIL_BYTES: Final = 1 << 16
 _BATCH_ROWS: Final = 16
 _MERGE_GAP_BYTES: Final = 1 << 17
@@ -62,7 +65,7 @@ def build_shard(records: Sequence[Record], columns: pa.Schema | None = None) -> 
                 f"Record {record.key!r}: its payload is not at byte {offset} where the page structure puts it. "
                 "This PyArrow writes pages in an unknown way; install a supported version."
             )
-    return file, ranges
+    return _guarded(file), ranges
 
 
 def read_table(file: bytes, place: str) -> pa.Table:
@@ -70,6 +73,7 @@ def read_table(file: bytes, place: str) -> pa.Table:
 
     Raises ChecksumError, TruncatedError or FormatError where the bytes are not those of a shard.
     """
+    _footer(file, len(file), place)
     with _reading(place):
         parquet = pq.ParquetFile(pa.BufferReader(file), page_checksum_verification=True)
         check_schema(parquet.schema_arrow, place)
@@ -121,8 +125,8 @@ class ShardReader:
         keys: list[str] = self.columns(["key"]).column("key").to_pylist()
         return keys
 
-    def columns(self, names: Sequence[str] | None = None) -> pa.Table:
-        """Return the named columns of all rows; without names, all but the image.
+    def columns(self, names: Sequence[str] | None = None, groups: Sequence[int] | None = None) -> pa.Table:
+        """Return the named columns of all rows, or of some row groups; without names, all but the image.
 
         Raises UsageError for an unknown name, FormatError or ChecksumError where the bytes are damaged.
         """
@@ -131,7 +135,8 @@ class ShardReader:
         for name in wanted:
             if name not in known:
                 raise UsageError(f"{self.place}: there is no column {name!r}. It has {', '.join(known)}.")
-        spans = self._spans(wanted)
+        groups = range(self.metadata.num_row_groups) if groups is None else groups
+        spans = self._spans(wanted, groups)
         pieces = self.store.read_ranges(self.entry.path, spans)
         file = SparseFile(
             self.entry.shard_bytes, [(offset, piece) for (offset, _), piece in zip(spans, pieces, strict=True)]
@@ -143,7 +148,8 @@ class ShardReader:
                 pre_buffer=False,
                 page_checksum_verification=True,
             )
-            return _checked(parquet.read(columns=wanted, use_threads=False).select(wanted)).unify_dictionaries()
+            table = parquet.read_row_groups(list(groups), columns=wanted, use_threads=False).select(wanted)
+            return _checked(table).unify_dictionaries()
 
     def payload(self, row: int) -> bytes:
         """Return the payload of one row with one ranged read."""
@@ -160,15 +166,13 @@ class ShardReader:
     def _read_footer(self) -> pq.FileMetaData:
         size = self.entry.shard_bytes
         tail = self.store.read_range(self.entry.path, max(0, size - _TAIL_BYTES), min(size, _TAIL_BYTES))
-        footer_bytes = int.from_bytes(tail[-_TRAILER_BYTES:-4], "little")
-        if tail[-4:] != _MAGIC or footer_bytes + _TRAILER_BYTES + len(_MAGIC) > size:
-            raise TruncatedError(f"{self.place}: the file does not end as Parquet does. Restore it or make it again.")
-        if footer_bytes + _TRAILER_BYTES > len(tail):
-            start = size - footer_bytes - _TRAILER_BYTES
-            tail = self.store.read_range(self.entry.path, start, size - start)
+        framed_bytes = int.from_bytes(tail[-_TRAILER_BYTES:-4], "little") + _TRAILER_BYTES + _GUARD_BYTES
+        if len(tail) < framed_bytes <= size and tail[-4:] == _MAGIC:
+            tail = self.store.read_range(self.entry.path, size - framed_bytes, framed_bytes)
+        footer = _footer(tail, size, self.place)
         with _reading(self.place):
             # A footer alone, framed like a file: its offsets are not followed here.
-            metadata = pq.read_metadata(pa.BufferReader(_MAGIC + tail[-footer_bytes - _TRAILER_BYTES :]))
+            metadata = pq.read_metadata(pa.BufferReader(_MAGIC + footer))
             check_schema(metadata.schema.to_arrow_schema(), self.place)
         if metadata.num_rows != self.entry.rows:
             raise FormatError(
@@ -177,12 +181,12 @@ class ShardReader:
             )
         return metadata
 
-    def _spans(self, names: Sequence[str]) -> list[tuple[int, int]]:
+    def _spans(self, names: Sequence[str], groups: Sequence[int]) -> list[tuple[int, int]]:
         """Return offset and length of what to fetch for `names`: their column chunks, close ones merged."""
         # A column's own name may have dots, and those of nested types are paths: what begins with it may be of it.
         heads = tuple(f"{name}." for name in names)
         chunks = []
-        for group in map(self.metadata.row_group, range(self.metadata.num_row_groups)):
+        for group in map(self.metadata.row_group, groups):
             for column in map(group.column, range(group.num_columns)):
                 if f"{column.path_in_schema}.".startswith(heads):
                     start = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
@@ -194,6 +198,35 @@ class ShardReader:
             else:
                 spans.append((start, end))
         return [(start, end - start) for start, end in spans]
+
+
+def _guarded(file: bytes) -> bytes:
+    """The file with the checksum of its footer in front of that. Offsets in it stay, and other readers pass over it."""
+    start = len(file) - int.from_bytes(file[-_TRAILER_BYTES:-4], "little") - _TRAILER_BYTES
+    footer = file[start:]
+    return b"".join((file[:start], _GUARD_MAGIC, google_crc32c.value(footer).to_bytes(4, "little"), footer))
+
+
+def _footer(tail: bytes, shard_bytes: int, place: str) -> bytes:
+    """The footer and what follows it, from the end of a file of `shard_bytes`, compared with its checksum.
+
+    PyArrow must not see a damaged one: some end the process. Raises TruncatedError or ChecksumError.
+    """
+    framed_bytes = int.from_bytes(tail[-_TRAILER_BYTES:-4], "little") + _TRAILER_BYTES
+    if tail[-4:] != _MAGIC or framed_bytes + _GUARD_BYTES > min(len(tail), shard_bytes):
+        raise TruncatedError(
+            f"{place}: the file is damaged: it does not end as Parquet does. Restore it or make it again."
+        )
+    guard, footer = tail[-framed_bytes - _GUARD_BYTES : -framed_bytes], tail[-framed_bytes:]
+    if guard[:4] != _GUARD_MAGIC:
+        raise FormatError(
+            f"{place}: this Parquet file is not a pilc-stream shard, or is damaged: its footer has no checksum."
+        )
+    if guard[4:] != google_crc32c.value(footer).to_bytes(4, "little"):
+        raise ChecksumError(
+            f"{place}: the file is damaged: its footer differs from its checksum. Restore it or make it again."
+        )
+    return footer
 
 
 def _check_keys(records: Sequence[Record]) -> None:
