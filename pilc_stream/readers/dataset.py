@@ -315,7 +315,10 @@ class Dataset:
     def _place(self, row: int) -> Place | FormatError:
         position, at = self._split(row)
         shard = self._here().shards[int(position)]
-        return Place(row, shard, int(at)) if isinstance(shard, Shard) else shard
+        if not isinstance(shard, Shard):
+            return type(shard)(f"sample {row} in {shard}")
+        place = Place(row, shard, int(at))
+        return place.damage or place
 
     def _row(self, index: SupportsIndex) -> int:
         row = operator.index(index)

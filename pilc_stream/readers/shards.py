@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from pilc_stream.errors import FormatError
 from pilc_stream.readers.fetch import REQUESTS, SideBySide
 from pilc_stream.records.manifest import Manifest
 from pilc_stream.records.record import SOURCE_CODEC
+from pilc_stream.records.shard import ShardReader
 
 KEPT_BYTES = 512 << 20
 """Byte ranges and columns kept by one reader; the shards used longest ago go first."""
@@ -32,6 +34,7 @@ class Shard:
 
     `place`: its URL; `path`: its path in the data set. `ranges`: int64 `(rows, 2)`, offset and length of each payload.
     `has_kept`: whether some payloads are source files as they came; then `table` has what tells and checks them.
+    `damage`: the rows whose columns cannot be read, by row group, and why; of these `table` has the keys at most.
     """
 
     place: str
@@ -39,6 +42,7 @@ class Shard:
     has_kept: bool
     ranges: NDArray[np.int64]
     table: pa.Table
+    damage: tuple[tuple[range, FormatError], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,17 @@ class Place:
     shard_row: int
 
     def __str__(self) -> str:
-        return f"sample {self.row}, {self.value('key')!r} in {self.shard.place}"
+        key = self.value("key")
+        name = f"sample {self.row}" if key is None else f"sample {self.row}, {key!r}"
+        return f"{name} in {self.shard.place}"
+
+    @property
+    def damage(self) -> FormatError | None:
+        """Why the columns of this row cannot be read, if they cannot."""
+        for rows, error in self.shard.damage:
+            if self.shard_row in rows:
+                return type(error)(f"{self}: its columns are lost: {error}")
+        return None
 
     @property
     def is_kept(self) -> bool:
@@ -121,12 +135,39 @@ class ShardCache:
         # A source file carries no checksum of its own.
         names = list(dict.fromkeys([*self._names, "codec", "source_sha256"])) if has_kept else self._names
         try:
-            return Shard(
-                reader.place, reader.entry.path, has_kept, reader.ranges, reader.columns(names).combine_chunks()
-            )
+            # Side by side, because each costs the latency of its requests.
+            with ThreadPoolExecutor(1) as pool:
+                ranges = pool.submit(lambda: reader.ranges)
+                table, damage = _read_columns(reader, names)
+            return Shard(reader.place, reader.entry.path, has_kept, ranges.result(), table, damage)
         except FormatError as error:
             # Kept like a shard: what is stored under a content's name does not heal.
             return error
+
+
+def _read_columns(reader: ShardReader, names: Sequence[str]) -> tuple[pa.Table, tuple[tuple[range, FormatError], ...]]:
+    """The columns, and `Shard.damage`. Raises FormatError where the footer is damaged."""
+    try:
+        return reader.columns(names).combine_chunks(), ()
+    except FormatError:
+        counts = [reader.metadata.row_group(group).num_rows for group in range(reader.metadata.num_row_groups)]
+    parts, damage, start = [], [], 0
+    for group, rows in enumerate(counts):
+        try:
+            parts.append(reader.columns(names, [group]))
+        except FormatError as error:
+            parts.append(_keys_alone(reader, names, group, rows))
+            damage.append((range(start, start + rows), error))
+        start += rows
+    return pa.concat_tables(parts).unify_dictionaries().combine_chunks(), tuple(damage)
+
+
+def _keys_alone(reader: ShardReader, names: Sequence[str], group: int, rows: int) -> pa.Table:
+    """A table of a damaged row group: null but for the keys, where these are sound."""
+    columns = {name: pa.nulls(rows, reader.schema.field(name).type) for name in names}
+    with suppress(FormatError):
+        columns["key"] = reader.columns(["key"], [group]).column("key")
+    return pa.table(columns)
 
 
 def _held_bytes(shard: Shard | FormatError) -> int:
