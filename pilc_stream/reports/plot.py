@@ -156,6 +156,7 @@ def _draw_rows(figure: Figure, rows: Sequence[Row]) -> None:
         value for row in rows for group in (*row.speeds.values(), *row.peer_speeds.values()) for _, value, _ in group
     ]
     _limit_together([right for _, right, _ in pairs], every_speed)
+    figure.align_ylabels()
     figure.draw_without_rendering()
     for left, right, row in pairs:
         _draw_computation(left, figure.dpi, row)
