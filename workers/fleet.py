@@ -1,13 +1,13 @@
 """A run on Ray: actors that make shards, kept busy with a bounded number of tasks, replaced when they are lost.
 
 Every task can be repeated by anybody at any time (see `pipeline.compress`), so the rules are simple: what a lost actor
-was at is tried again, after a while and not for ever, and what merely waited for it goes to another.
+was at is tried again, after a while and not for ever. An actor is at a few shards at a time; where it is lost with
+several, none is blamed, but each is tried alone from then on, so that one that kills its workers is found out.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,13 +20,12 @@ from pilc_stream.errors import JobError
 from pilc_stream.pipeline.compress import ShardResult
 from workers.actor import Failure, start_actor
 from workers.ledger import Ledger, Patience
-from workers.maker import WorkerSpec
+from workers.maker import SHARDS_IN_FLIGHT, WorkerSpec
 from workers.placement import Placement
 from workers.planning import Work
 from workers.progress import Board, Tally
 
-TASKS_PER_ACTOR = 2
-"""One at work and one that waits, so that an actor need not ask for more."""
+TASKS_PER_ACTOR = SHARDS_IN_FLIGHT
 LOOK_EVERY_S = 0.5
 WAITING_NOTE_S = 30.0
 LOST = "its worker was lost: killed, out of memory, or gone with its machine"
@@ -34,14 +33,18 @@ LOST = "its worker was lost: killed, out of memory, or gone with its machine"
 
 @dataclass
 class _Member:
-    """A place in the fleet: its actor, whether that has come up, and its tasks, the first of them at work."""
+    """A place in the fleet: its actor, whether that has come up, and its tasks.
+
+    `is_closed`: it is at a shard that is tried alone, and gets no other.
+    """
 
     number: int
     actor: Any = None
     start_at: float = 0.0
     hello: Any = None
     look: Any = None
-    tasks: deque[tuple[Any, Work]] = field(default_factory=deque)
+    tasks: dict[Any, Work] = field(default_factory=dict)
+    is_closed: bool = False
 
     @property
     def ready(self) -> bool:
@@ -63,8 +66,9 @@ class Fleet:
         self._members = [_Member(number) for number in range(placement.workers)]
         self._source: Iterator[Work] | None = None
         self._left = 0
-        self._waiting: deque[Work] = deque()
+        self._waiting: list[tuple[float, Work]] = []
         self._later: list[tuple[float, Work]] = []
+        self._suspects: set[int] = set()
         self._losses = 0
         self._looked_at = 0.0
 
@@ -107,22 +111,23 @@ class Fleet:
 
     def _assign(self) -> None:
         """Give tasks to the members that have fewest, up to the bound; near the end one each, so that none idles."""
-        while ready := [member for member in self._members if member.ready]:
+        while ready := [member for member in self._members if member.ready and not member.is_closed]:
             member = min(ready, key=lambda each: len(each.tasks))
             bound = TASKS_PER_ACTOR if self._left + len(self._waiting) >= len(self._members) else 1
-            work = self._next() if len(member.tasks) < bound else None
+            work = self._next(may_be_suspect=not member.tasks) if len(member.tasks) < bound else None
             if work is None:
                 return
-            member.tasks.append((member.actor.make.remote(work), work))
+            member.is_closed = work.task.index in self._suspects
+            member.tasks[member.actor.make.remote(work)] = work
 
-    def _next(self) -> Work | None:
+    def _next(self, *, may_be_suspect: bool) -> Work | None:
         """The next work: one that lost its place, one whose time to be tried again has come, or a new one."""
-        if self._waiting:
-            return self._waiting.popleft()
-        for index, (due, work) in enumerate(self._later):
-            if due <= time.monotonic():
-                del self._later[index]
-                return work
+        now = time.monotonic()
+        for queue in (self._waiting, self._later):
+            for position, (due, work) in enumerate(queue):
+                if due <= now and (may_be_suspect or work.task.index not in self._suspects):
+                    del queue[position]
+                    return work
         if self._source is not None:
             new = next(self._source, None)
             if new is not None:
@@ -134,14 +139,14 @@ class Fleet:
     def _settle(self) -> None:
         """Wait a while for something to happen, and deal with it."""
         hellos = {member.hello: member for member in self._members if member.hello is not None}
-        heads = {member.tasks[0][0]: member for member in self._members if member.tasks}
-        if not hellos and not heads:
+        tasks = {reference: member for member in self._members for reference in member.tasks}
+        if not hellos and not tasks:
             time.sleep(LOOK_EVERY_S / 5)
             return
-        done, _ = ray.wait([*hellos, *heads], num_returns=1, timeout=LOOK_EVERY_S)
+        done, _ = ray.wait([*hellos, *tasks], num_returns=1, timeout=LOOK_EVERY_S)
         for reference in done:
-            if reference in heads:
-                self._take(heads[reference], reference)
+            if reference in tasks:
+                self._take(tasks[reference], reference)
             else:
                 self._greet(hellos[reference])
 
@@ -155,7 +160,7 @@ class Fleet:
         self._board.phase("working")
 
     def _take(self, member: _Member, reference: Any) -> None:
-        """Take the outcome of a member's first task."""
+        """Take the outcome of one of a member's tasks."""
         try:
             outcome: ShardResult | Failure = ray.get(reference)
         except RayActorError as error:
@@ -163,11 +168,12 @@ class Fleet:
             return
         except RayError as error:
             outcome = Failure(_line(error), broken=False)
-        _, work = member.tasks.popleft()
+        work = member.tasks.pop(reference)
+        member.is_closed = False
         # What was asked before tells of the shard that is done.
         member.look = None
         if isinstance(outcome, Failure):
-            self._board.tally(member.number, Tally())
+            self._board.tally(member.number, work.task.index, Tally())
             self._postpone(work, outcome.reason)
             if outcome.broken:
                 self._replace(member, self._patience.delay_s(1))
@@ -176,7 +182,7 @@ class Fleet:
             self._ledger.done(member.number, outcome)
 
     def _lose(self, member: _Member, why: str) -> None:
-        """A member's actor is gone: blame its first task, save the others, and start another actor after a while."""
+        """A member's actor is gone: find out which task is to blame, and start another actor after a while."""
         self._losses += 1
         if self._losses > self._patience.lost_in_a_row * len(self._members):
             raise JobError(
@@ -184,8 +190,13 @@ class Fleet:
                 f"stops. The last one: {why}. What is committed stays. Check memory, logs and machines, then run the "
                 "same command again, perhaps with fewer --workers or a smaller --shard-size."
             )
-        if member.tasks:
-            self._postpone(member.tasks.popleft()[1], LOST)
+        if len(member.tasks) == 1:
+            self._postpone(member.tasks.popitem()[1], LOST)
+        elif member.tasks:
+            indices = sorted(work.task.index for work in member.tasks.values())
+            self._suspects.update(indices)
+            named = " and ".join(str(index) for index in indices)
+            self._board.say(f"A worker was lost while it was at the shards {named}; each will be tried again alone.")
         self._replace(member, self._patience.delay_s(self._losses))
 
     def _postpone(self, work: Work, reason: str) -> None:
@@ -194,9 +205,9 @@ class Fleet:
             self._later.append((time.monotonic() + delay, work))
 
     def _replace(self, member: _Member, delay: float) -> None:
-        self._waiting += [work for _, work in member.tasks]
+        self._waiting += [(0.0, work) for work in member.tasks.values()]
         _end(member)
-        self._board.tally(member.number, Tally())
+        self._board.lose(member.number)
         self._members[member.number] = _Member(member.number, start_at=time.monotonic() + delay)
 
     def _look(self) -> None:
@@ -208,7 +219,8 @@ class Fleet:
             if member.look is not None and ray.wait([member.look], timeout=0)[0]:
                 # A lost actor shows in its task soon enough.
                 with suppress(RayError):
-                    self._board.tally(member.number, ray.get(member.look))
+                    for index, tally in ray.get(member.look).items():
+                        self._board.tally(member.number, index, tally)
                 member.look = None
             if member.look is None and member.ready and member.tasks:
                 member.look = member.actor.tally.remote()

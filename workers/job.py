@@ -184,7 +184,9 @@ def _make(plan: JobPlan, todo: _Todo, board: Board, ledger: Ledger, patience: Pa
     if todo.replaced:
         reopen(plan.store)
     if not needs_ray(settings, todo.count):
-        run_inline(_spec(plan, place_here(settings)), todo.works, board, ledger)
+        placement = place_here(settings)
+        board.slots(placement.slots)
+        run_inline(_spec(plan, placement), todo.works, board, ledger)
         return 0
     from workers.fleet import Fleet
     from workers.session import ray_session
@@ -192,6 +194,7 @@ def _make(plan: JobPlan, todo: _Todo, board: Board, ledger: Ledger, patience: Pa
     board.phase("starting")
     with ray_session(settings.ray_address, settings.workers) as machine:
         placement = place(settings, todo.count, machine)
+        board.slots(placement.slots)
         with Fleet(_spec(plan, placement), placement, board, ledger, patience) as fleet:
             fleet.run(todo.works, todo.count)
     return placement.workers

@@ -53,7 +53,8 @@ class Ledger:
         self._in_a_row = 0
         if result.statistics is not None:
             self.statistics.add(result.statistics)
-        self._board.commit(worker, result.entry)
+        times = result.statistics.times if result.statistics is not None else None
+        self._board.commit(worker, result.entry, times)
 
     def failed(self, work: Work, reason: str) -> float | None:
         """Book a failed attempt. Return after how many seconds to try again, None where the shard is given up.

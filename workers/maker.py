@@ -7,9 +7,11 @@ is read from the data set, never through the arguments of an actor.
 from __future__ import annotations
 
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +20,7 @@ from pilc_stream.codecs import Codec, Decoder, open_codec
 from pilc_stream.errors import ModelError, ModelNotFoundError, PilcError
 from pilc_stream.pipeline.again import KeptShard
 from pilc_stream.pipeline.compress import CompressSettings, ShardResult, make_shard
+from pilc_stream.pipeline.statistics import StageTimes
 from pilc_stream.records.commit import read_commit, read_model
 from pilc_stream.records.record import Record
 from pilc_stream.storage import Store
@@ -25,8 +28,17 @@ from workers.again import Recommit
 from workers.planning import Work
 from workers.progress import Tally
 from workers.settings import Device, Verify
+from workers.turns import Turns
 
-ReportTally = Callable[[Tally], None]
+ReportTally = Callable[[int, Tally], None]
+"""Called with the number of a shard and what has been made of it."""
+
+SHARDS_IN_FLIGHT = 2
+"""Of one worker: one is read and coded while the one before is built, put and committed."""
+
+
+class Abandoned(Exception):
+    """The worker was told to stop, so it gave up a shard that nobody will miss: it is made again when it is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,33 +61,44 @@ class WorkerSpec:
 
 
 class ShardMaker:
-    """Makes one shard after the other. `report` is called after each batch with the sums of the current shard."""
+    """Makes shards, several at a time in threads of their own. `report` is called after each batch of each shard."""
 
     def __init__(self, spec: WorkerSpec, report: ReportTally) -> None:
         """Raises DeviceError or ModelError where the codec cannot be had here."""
         self._store = spec.store
+        self._turns = Turns()
+        self._stopped = threading.Event()
         self._report = report
         self._columns = spec.columns
         self._codec = _open(spec)
         self._decoder = Decoder(device=spec.device, threads=spec.threads, models=_model_of(self._codec))
         self._settings = CompressSettings(
-            verify=spec.verify, max_pixels=spec.max_pixels, decode_threads=max(2, spec.threads), threads=spec.threads
+            verify=spec.verify,
+            max_pixels=spec.max_pixels,
+            decode_threads=decode_threads(spec.threads),
+            threads=spec.threads,
         )
 
-    def make(self, work: Work) -> ShardResult:
-        """Compress and commit one shard. Raises as `make_shard`."""
-        tally = Tally()
-        self._report(tally)
+    def stop(self) -> None:
+        """Have every shard that is being made given up after its current batch, unless it is being committed."""
+        self._stopped.set()
 
-        def count(batch: Sequence[Record]) -> None:
+    def make(self, work: Work) -> ShardResult:
+        """Compress and commit one shard. Raises as `make_shard`, and Abandoned."""
+        index, tally = work.task.index, Tally()
+        self._report(index, tally)
+
+        def count(batch: Sequence[Record], times: StageTimes) -> None:
             nonlocal tally
+            if self._stopped.is_set():
+                raise Abandoned
             tally += Tally.of(batch)
-            self._report(tally)
+            self._report(index, tally + Tally.of_times(times))
 
         store, kept = self._store, None
         if work.again:
-            kept = KeptShard.of(store, read_commit(store, work.task.index).entry)
-            store = Recommit(store, work.task.index)
+            kept = KeptShard.of(store, read_commit(store, index).entry)
+            store = Recommit(store, index)
         return make_shard(
             work.task,
             self._codec,
@@ -84,8 +107,17 @@ class ShardMaker:
             decoder=self._decoder,
             columns=self._columns,
             kept=kept,
+            turn=partial(self._turns.of, index),
             progress=count,
         )
+
+
+def decode_threads(threads: int) -> int:
+    """How many threads decode image files for one shard: as many as the worker has cores, for they feed its codec.
+
+    Two at least: one decodes while the other's result is taken.
+    """
+    return max(2, threads)
 
 
 def _open(spec: WorkerSpec) -> Codec:

@@ -11,6 +11,9 @@ import os
 from dataclasses import dataclass
 
 from pilc_stream.errors import UsageError
+from pilc_stream.pipeline.compress import CompressSettings
+from workers.maker import SHARDS_IN_FLIGHT, decode_threads
+from workers.occupancy import Slots
 from workers.settings import JobSettings
 
 
@@ -30,6 +33,18 @@ class Placement:
     workers: int
     threads: int
     gpus: float = 0.0
+
+    @property
+    def slots(self) -> Slots:
+        """How much goes on at once in all workers."""
+        each = CompressSettings(decode_threads=decode_threads(self.threads))
+        workers = max(1, self.workers)
+        return Slots(
+            read=workers * SHARDS_IN_FLIGHT * each.read_threads,
+            decode=workers * SHARDS_IN_FLIGHT * each.decode_threads,
+            code=workers,
+            write=workers * SHARDS_IN_FLIGHT,
+        )
 
 
 def needs_ray(settings: JobSettings, shards: int) -> bool:

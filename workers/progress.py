@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal, Protocol, Self
 
+from pilc_stream.pipeline.statistics import StageTimes
 from pilc_stream.records.record import Record, ShardEntry
+from workers.occupancy import Slots
 
 Phase = Literal["listing", "starting", "working", "finishing", "done"]
 
@@ -58,12 +60,32 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What a worker has made of the shard it is at: records that will be stored once the shard is committed."""
+    """What a worker has made of a shard it is at: records that will be stored once the shard is committed.
+
+    The seconds are those of `StageTimes`.
+    """
 
     images: int = 0
     raw_bytes: int = 0
     source_bytes: int = 0
     payload_bytes: int = 0
+    read_s: float = 0.0
+    decode_s: float = 0.0
+    code_s: float = 0.0
+    verify_s: float = 0.0
+    write_s: float = 0.0
+
+    @classmethod
+    def of_times(cls, times: StageTimes) -> Self:
+        """The seconds of `times`, and nothing else."""
+        return cls(
+            read_s=times.read, decode_s=times.decode, code_s=times.code, verify_s=times.verify, write_s=times.write
+        )
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Stage to seconds."""
+        return {name.removesuffix("_s"): getattr(self, name) for name in self.__slots__ if name.endswith("_s")}
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> Self:
@@ -85,7 +107,7 @@ class Snapshot:
 
     `images`, `shards`: of the whole job; `images` is 0 where only reading tells how many there are. `skipped`: shards
     committed before this run, `made`: those that it committed, `running`: what its workers have made beyond those; it
-    shrinks when a worker is lost.
+    shrinks when a worker is lost. `worked`: the seconds that went into `made`. `slots`: how much goes on at once.
     """
 
     phase: Phase = "listing"
@@ -94,6 +116,13 @@ class Snapshot:
     skipped: Totals = Totals()
     made: Totals = Totals()
     running: Tally = Tally()
+    worked: Tally = Tally()
+    slots: Slots = field(default_factory=Slots)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds of work so far in this run, by stage."""
+        return (self.worked + self.running).seconds
 
     @property
     def coded(self) -> Tally:
@@ -137,7 +166,7 @@ class Board:
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
-        self._tallies: dict[int, Tally] = {}
+        self._tallies: dict[tuple[int, int], Tally] = {}
         self.snapshot = Snapshot()
 
     def say(self, sentence: str) -> None:
@@ -152,15 +181,27 @@ class Board:
         """Say how large the job is and what of it is committed."""
         self._show(replace(self.snapshot, images=images or 0, shards=shards, skipped=skipped))
 
-    def tally(self, worker: int, tally: Tally) -> None:
-        """Replace what `worker` has made of its current shard; an empty tally when it begins or is lost."""
-        self._tallies[worker] = tally
+    def slots(self, slots: Slots) -> None:
+        """Say how much can go on at once."""
+        self._show(replace(self.snapshot, slots=slots))
+
+    def tally(self, worker: int, shard: int, tally: Tally) -> None:
+        """Replace what `worker` has made of a shard that it is at; an empty tally when it begins or has failed."""
+        self._tallies[worker, shard] = tally
         self._show(replace(self.snapshot, running=self._running()))
 
-    def commit(self, worker: int, entry: ShardEntry) -> None:
-        """Count a shard that `worker` has committed."""
-        self._tallies.pop(worker, None)
-        self._show(replace(self.snapshot, made=self.snapshot.made + Totals.of([entry]), running=self._running()))
+    def lose(self, worker: int) -> None:
+        """Forget what `worker` has made of the shards that it was at."""
+        for place in [place for place in self._tallies if place[0] == worker]:
+            del self._tallies[place]
+        self._show(replace(self.snapshot, running=self._running()))
+
+    def commit(self, worker: int, entry: ShardEntry, times: StageTimes | None = None) -> None:
+        """Count a shard that `worker` has committed; `times` went into it."""
+        self._tallies.pop((worker, entry.index), None)
+        worked = self.snapshot.worked + Tally.of_times(times) if times else self.snapshot.worked
+        made = self.snapshot.made + Totals.of([entry])
+        self._show(replace(self.snapshot, made=made, worked=worked, running=self._running()))
 
     def _running(self) -> Tally:
         return sum(self._tallies.values(), Tally())

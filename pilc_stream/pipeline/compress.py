@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -22,7 +22,7 @@ from pilc_stream.pipeline.again import KeptShard
 from pilc_stream.pipeline.coding import Coder, Verify
 from pilc_stream.pipeline.loading import LoadLimits, load_batches
 from pilc_stream.pipeline.plan import ShardTask
-from pilc_stream.pipeline.statistics import ShardStatistics
+from pilc_stream.pipeline.statistics import ShardStatistics, StageTimes
 from pilc_stream.records.commit import commit_shard, put_model, put_shard, read_commit_or_none
 from pilc_stream.records.record import SOURCE_CODEC, Record, RecordError, ShardEntry
 from pilc_stream.records.shard import build_shard
@@ -34,8 +34,8 @@ DEFAULT_BATCH_PIXELS = 1 << 22
 MIN_UNREAD = 16
 """So many images of a list, all that a shard has, are not missing by chance."""
 
-BatchProgress = Callable[[Sequence[Record]], None]
-"""Called with the records of a batch once they are coded and verified."""
+BatchProgress = Callable[[Sequence[Record], StageTimes], None]
+"""Called with the records of a batch once they are coded and verified, and with the shard's times so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,9 @@ class ShardResult:
     errors: tuple[RecordError, ...]
 
 
+Turn = Callable[[], AbstractContextManager[None]]
+
+
 def compress_shard(
     task: ShardTask,
     codec: Codec,
@@ -102,6 +105,7 @@ def make_shard(
     decoder: Decoder | None = None,
     columns: pa.Schema | None = None,
     kept: KeptShard | None = None,
+    turn: Turn = nullcontext,
     progress: BatchProgress | None = None,
 ) -> ShardResult:
     """Compress and commit one shard into `store`; where it is committed already, return that.
@@ -111,7 +115,8 @@ def make_shard(
     as they came and counted. No payload is ever larger than its file.
     `decoder` verifies; without one it is made for the device of `settings`. `columns`: the user's own, the same for all
     shards of a data set; without them their types are inferred. `kept`: the shard as it was committed before; only what
-    failed of it is made anew. `progress` is handed the records of each batch, as they will be stored, long before the
+    failed of it is made anew. `turn` makes a context in which a batch is coded: where several shards are made at once,
+    they share a codec. `progress` is handed the records of each batch, as they will be stored, long before the
     shard is committed.
     Raises StorageError where a file cannot be read or the shard cannot be written (nothing is committed then),
     DeviceError or ModelError where the codec does not work at all.
@@ -123,7 +128,7 @@ def make_shard(
     start = time.perf_counter()
     coder = Coder(codec, decoder or _decoder_of(codec, settings), settings.verify)
     times = coder.statistics.times
-    records = _code(task, coder, settings, progress, kept.failed if kept else None)
+    records = _code(task, coder, settings, turn, progress, kept.failed if kept else None)
     _check_some_read(task, coder, records)
     kept_errors: tuple[RecordError, ...] = ()
     if kept is not None and {record.key for record in records} == kept.failed:
@@ -132,7 +137,7 @@ def make_shard(
         # What failed was no image of its own, a part of a tar file for instance: the others may be others now.
         coder = Coder(codec, decoder or _decoder_of(codec, settings), settings.verify)
         times = coder.statistics.times
-        records = _code(task, coder, settings, progress, None)
+        records = _code(task, coder, settings, turn, progress, None)
     with times.measure("write"):
         file, ranges = build_shard(records, columns)
         if codec.model_bytes:
@@ -164,6 +169,7 @@ def _code(
     task: ShardTask,
     coder: Coder,
     settings: CompressSettings,
+    turn: Turn,
     progress: BatchProgress | None,
     only: frozenset[str] | None,
 ) -> list[Record]:
@@ -180,10 +186,11 @@ def _code(
     # Closed also when interrupted, so that the pools' threads end with the call.
     with closing(load_batches(parts, limits, coder.statistics.times, only)) as batches:
         for batch in batches:
-            made = coder.code(batch)
+            with turn():
+                made = coder.code(batch)
             records += made
             if progress:
-                progress(made)
+                progress(made, coder.statistics.times)
             # Pixels must be gone before the next batch is decoded, and a variable of a loop outlives its turn.
             batch.clear()
     return records

@@ -261,7 +261,7 @@ def test_progress_hears_of_every_batch(bitmaps: Path, store: Store) -> None:
         open_codec("raw"),
         store,
         CompressSettings(batch_pixels=200),
-        progress=lambda records: done.append([(record.key, len(record.payload)) for record in records]),
+        progress=lambda records, times: done.append([(record.key, len(record.payload)) for record in records]),
     )
     assert [len(batch) for batch in done] == [3, 3, 3, 1]
     stored = [(row["key"], len(row["payload"])) for row in _rows(store, result)]

@@ -61,7 +61,7 @@ class FakeActor:
 
     @property
     def tally(self) -> Method:
-        return Method(lambda: Reference(self, lambda: self.ray.tallies.get(self.number, Tally())))
+        return Method(lambda: Reference(self, lambda: self.ray.tallies.get(self.number, {})))
 
     def _make(self, work: Work) -> Reference:
         reference = Reference(self, lambda: self.ray.outcome(work))
@@ -75,7 +75,7 @@ class FakeRay:
     """What `workers.fleet` uses of Ray. `script`: for each shard what its attempts come to; "die" kills the actor."""
 
     script: dict[int, list[Any]] = field(default_factory=dict)
-    tallies: dict[int, Tally] = field(default_factory=dict)
+    tallies: dict[int, dict[int, Tally]] = field(default_factory=dict)
     actors: list[FakeActor] = field(default_factory=list)
     made: list[int] = field(default_factory=list)
     most_queued: int = 0
@@ -95,12 +95,12 @@ class FakeRay:
         actor = reference.actor
         if not actor.alive:
             raise RayActorError
-        if actor.queue and reference is actor.queue[0]:
+        if reference in actor.queue:
             outcome = reference.value()
             if outcome == "die":
                 actor.alive = False
                 raise RayActorError
-            actor.queue.popleft()
+            actor.queue.remove(reference)
             if isinstance(outcome, Exception):
                 raise outcome
             return outcome
@@ -165,27 +165,48 @@ def test_a_lost_actor_is_replaced_and_its_shard_made_by_another(
 ) -> None:
     ray.script = {1: ["die"]}
 
-    ledger = run(6)
+    ledger = run(2)
 
-    assert sorted(ray.made) == list(range(6))
+    assert sorted(ray.made) == [0, 1]
     assert len(ray.actors) == 3
     assert ledger.given_up == {}
     assert any(f"Shard 1 failed and will be tried again in 0 s: {LOST}" in text for text in reporter.sentences)
 
 
-def test_a_shard_that_waited_for_a_lost_actor_is_not_blamed(ray: FakeRay, run: Callable[..., Ledger]) -> None:
-    ray.script = {0: ["die", "die"]}
+def test_of_several_shards_that_an_actor_is_lost_with_none_is_blamed_before_it_was_tried_alone(
+    ray: FakeRay, run: Callable[..., Ledger], reporter: Remembering
+) -> None:
+    ray.script = {0: ["die"] * 4}
 
     ledger = run(8, workers=1)
 
-    assert sorted(ray.made) == list(range(8))
-    assert ledger.given_up == {}
+    assert sorted(ray.made) == list(range(1, 8))
+    assert ledger.given_up == {0: LOST}
+    assert any("lost while it was at the shards 0 and 1; each will be tried" in text for text in reporter.sentences)
+    assert not any(text.startswith("Shard 1 failed") for text in reporter.sentences)
+
+
+def test_a_shard_that_is_tried_alone_has_its_actor_for_itself(ray: FakeRay, run: Callable[..., Ledger]) -> None:
+    ray.script = {0: ["die"]}
+    beside: list[int] = []
+    made = ray.outcome
+
+    def outcome(work: Work) -> Any:
+        if work.task.index == 0:
+            beside.extend(len(actor.queue) for actor in ray.actors if actor.alive)
+        return made(work)
+
+    ray.outcome = outcome  # type: ignore[method-assign]
+    run(8, workers=1)
+
+    # With another at first, alone when it is tried again.
+    assert beside == [2, 1]
 
 
 def test_a_shard_that_kills_every_actor_is_given_up_and_the_others_are_made(
     ray: FakeRay, run: Callable[..., Ledger]
 ) -> None:
-    ray.script = {2: ["die"] * 3}
+    ray.script = {2: ["die"] * 4}
 
     ledger = run(12, workers=4)
 
@@ -241,7 +262,7 @@ def test_an_actor_that_does_not_come_up_gets_no_task(ray: FakeRay, run: Callable
 def test_tallies_of_actors_at_work_reach_the_board(
     ray: FakeRay, run: Callable[..., Ledger], reporter: Remembering
 ) -> None:
-    ray.tallies = {1: Tally(3, 900, 600, 500)}
+    ray.tallies = {1: {5: Tally(3, 900, 600, 500)}}
 
     run(6)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from small_jobs import Remembering
 
+from pilc_stream.pipeline.statistics import StageTimes
 from pilc_stream.records.record import Record, ShardEntry
 from workers.progress import Board, Tally, Totals
 
@@ -45,8 +46,8 @@ def test_a_tally_counts_what_records_will_be_stored_with() -> None:
 def test_a_board_adds_commits_and_tallies_and_forgets_the_tally_of_what_is_committed(reporter: Remembering) -> None:
     board = Board(reporter)
     board.plan(20, 4, Totals.of([ENTRY]))
-    board.tally(0, Tally(2, 400, 200, 150))
-    board.tally(1, Tally(1, 100, 90, 80))
+    board.tally(0, 0, Tally(2, 400, 200, 150))
+    board.tally(1, 1, Tally(1, 100, 90, 80))
 
     assert board.snapshot.images_done == 5 + 3
     assert board.snapshot.coded == Tally(3, 500, 290, 230)
@@ -60,10 +61,21 @@ def test_a_board_adds_commits_and_tallies_and_forgets_the_tally_of_what_is_commi
 
 def test_a_lost_worker_takes_its_part_back(reporter: Remembering) -> None:
     board = Board(reporter)
-    board.tally(0, Tally(2, 400, 200, 150))
-    board.tally(0, Tally())
+    board.tally(0, 0, Tally(2, 400, 200, 150))
+    board.tally(0, 1, Tally(1, 4, 2, 1))
+    board.tally(1, 2, Tally(5, 50, 50, 50))
+    board.lose(0)
 
-    assert board.snapshot.coded == Tally()
+    assert board.snapshot.coded == Tally(5, 50, 50, 50)
+
+
+def test_seconds_of_work_stay_when_a_shard_is_committed(reporter: Remembering) -> None:
+    board = Board(reporter)
+    board.tally(0, 0, Tally(decode_s=2.0))
+    board.tally(0, 1, Tally(decode_s=1.0))
+    assert board.snapshot.seconds["decode"] == 3.0
+    board.commit(0, ENTRY, StageTimes(decode=2.5, write=0.5))
+    assert board.snapshot.seconds == {"read": 0.0, "decode": 3.5, "code": 0.0, "verify": 0.0, "write": 0.5}
 
 
 def test_what_changes_nothing_is_not_shown(reporter: Remembering) -> None:
@@ -71,6 +83,6 @@ def test_what_changes_nothing_is_not_shown(reporter: Remembering) -> None:
     board.phase("working")
     shown = len(reporter.snapshots)
     board.phase("working")
-    board.tally(0, Tally())
+    board.tally(0, 0, Tally())
 
     assert len(reporter.snapshots) == shown
