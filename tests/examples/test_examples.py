@@ -57,6 +57,26 @@ def test_train_classifier() -> None:
     assert float(accuracy[1]) > 0.5
 
 
+def test_hugging_face() -> None:
+    pytest.importorskip("datasets")
+
+    output = run("hugging_face.py")
+
+    assert "8 pictures, features key, image, codec" in output
+    assert "first: boulder.png, RGB of (256, 256)" in output
+    assert "saved and opened: PILC, (256, 256)" in output
+
+
+def test_zarr_images() -> None:
+    pytest.importorskip("zarr")
+
+    output = run("zarr_images.py")
+
+    pixels, stored = (int(text.replace(",", "")) for text in re.findall(r"([\d,]+) bytes", output))
+    assert stored < pixels
+    assert "the same pixels: True" in output
+
+
 def test_every_picture_has_its_origin_and_licence_listed() -> None:
     rows = re.findall(r"^\| `(.+?\.png)` \| (.+?) \| (.+?) \|", (PICTURES / "ORIGINS.md").read_text(), re.MULTILINE)
 
