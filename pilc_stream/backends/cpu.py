@@ -12,15 +12,9 @@ from numpy.typing import NDArray
 
 from pilc_stream.arith.context import CHANNELS, ROWS_ABOVE
 from pilc_stream.backends.base import Tile, TileJob, check_end, pack_stream, split_stream
-from pilc_stream.backends.kernels import (
-    SLOTS,
-    STATE_SLOTS,
-    KernelEmitter,
-    ScratchRows,
-    initial_state,
-    pack_parameters,
-)
-from pilc_stream.backends.vector import VECTOR_WIDTHS, CompiledModule, host_width
+from pilc_stream.backends.kernels import SLOTS, STATE_SLOTS, KernelEmitter
+from pilc_stream.backends.layout import QUAD, SIGNED_OFFSET, ScratchRows, initial_state, pack_parameters
+from pilc_stream.backends.vector import VECTOR_WIDTHS, CompiledModule, host_has_byte_dots, host_width
 from pilc_stream.backends.wavefront import SUB_PLANES, context_gang, decode_gang, encode_lanes, model_gang
 from pilc_stream.errors import DeviceError, FormatError
 from pilc_stream.models.model import WaveModel
@@ -67,19 +61,32 @@ class Program:
     initial_state: NDArray[np.int16]
     width: int
 
+    @property
+    def width_log2(self) -> int:
+        """Of the vector's lanes."""
+        return self.width.bit_length() - 1
+
 
 class CpuEngine:
     """Codes gangs of tiles; results do not depend on the number of threads or on the machine."""
 
     name = "cpu"
 
-    def __init__(self, threads: int = 1, width: int | None = None) -> None:
-        """`width`: lanes per vector (16, 8 or 4); by default what this machine has. DeviceError where it has less."""
+    def __init__(self, threads: int = 1, width: int | None = None, byte_dots: bool | None = None) -> None:
+        """`width`: lanes per vector (16, 8 or 4); `byte_dots`: whether to use VNNI; by default what this machine has.
+
+        Raises DeviceError where it has less.
+        """
         self.threads = threads
         self.width = width or host_width()
         if self.width not in VECTOR_WIDTHS or self.width > host_width():
             raise DeviceError(
                 f"cpu: vectors of {self.width} lanes; this machine runs 4 to {host_width()}, in powers of 2"
+            )
+        self.byte_dots = host_has_byte_dots(self.width) if byte_dots is None else byte_dots
+        if self.byte_dots and not host_has_byte_dots(self.width):
+            raise DeviceError(
+                f"cpu: no dot products of bytes (VNNI) on this machine with vectors of {self.width} lanes"
             )
         self._programs: dict[str, Program] = {}
         self._modules: dict[WaveSpec, CompiledModule] = {}
@@ -146,9 +153,9 @@ class CpuEngine:
 
     def _program(self, model: WaveModel) -> Program:
         if model.sha256 not in self._programs:
-            packed = pack_parameters(model)
+            packed = pack_parameters(model, 1 if self.byte_dots else 2)
             if model.spec not in self._modules:
-                emitter = KernelEmitter(model.spec, packed.offsets, self.width)
+                emitter = KernelEmitter(model.spec, packed.offsets, self.width, self.byte_dots)
                 self._modules[model.spec] = CompiledModule(emitter.module)
             module = self._modules[model.spec]
             self._programs[model.sha256] = Program(
@@ -189,7 +196,7 @@ def _encode_gang(program: Program, shape: GangShape, tiles: Sequence[Tile]) -> l
     rows = program.rows
     model_gang(
         program.kernels, program.parameters, program.row_of, program.cdf, ring, scratch, rows.count, rows.means,
-        rows.table_indices, program.width, CODING_ORDER, np.stack(tiles), starts, frequencies
+        rows.table_indices, program.width_log2, CODING_ORDER, np.stack(tiles), starts, frequencies
     )  # fmt: skip
     states = np.empty(1 << shape.lanes_log2, np.uint32)
     words = np.empty(symbols, np.uint16)
@@ -203,15 +210,16 @@ def _encode_gang(program: Program, shape: GangShape, tiles: Sequence[Tile]) -> l
 def _gang_contexts(program: Program, shape: GangShape, tiles: Sequence[Tile]) -> list[TileContext]:
     ring, scratch = _workspace(program, shape, len(tiles))
     rows, spec = program.rows, program.rows.spec
-    # The direct inputs are padded to whole pairs; the others begin with the next pair.
-    position = np.arange(spec.inputs) + (np.arange(spec.inputs) >= spec.direct) * (spec.direct % 2)
+    # The direct inputs are padded to whole quads; the others begin with the next quad.
+    position = np.arange(spec.inputs) + (np.arange(spec.inputs) >= spec.direct) * (-spec.direct % QUAD)
     value_rows = np.array([*range(rows.bases, rows.bases + CHANNELS), rows.exponent,
                            *range(rows.predictions, rows.predictions + CHANNELS)])  # fmt: skip
     inputs = np.empty((len(tiles), shape.height, shape.width, spec.inputs), np.int8)
     values = np.empty((len(tiles), shape.height, shape.width, len(value_rows)), np.int16)
     context_gang(
-        program.kernels, program.parameters, ring, scratch, rows.count, program.width, CODING_ORDER, np.stack(tiles),
-        rows.direct + position // 2, position % 2, value_rows, inputs, values
+        program.kernels, program.parameters, ring, scratch, rows.count, program.width_log2, CODING_ORDER,
+        np.stack(tiles), rows.direct + position // QUAD, 8 * (position % QUAD), SIGNED_OFFSET, value_rows, inputs,
+        values
     )  # fmt: skip
     if shape.channels == 1:
         # Units that rest predict nothing.
@@ -228,14 +236,15 @@ def _decode_gang(program: Program, shape: GangShape, jobs: Sequence[TileJob]) ->
     lengths = np.array([len(words) for _, words in streams], np.int64)
     word_end = np.cumsum(lengths)
     word_at = word_end - lengths
-    words = np.concatenate([words for _, words in streams])
+    # One word more, for looking ahead at the end.
+    words = np.concatenate([*(words for _, words in streams), np.zeros(1, np.uint16)])
     out = np.empty((len(jobs), *shape[:3]), np.uint8)
     ring, scratch = _workspace(program, shape, len(jobs))
     rows = program.rows
     order = CODING_ORDER if shape.channels == CHANNELS else np.zeros(1, np.int64)
     complete = decode_gang(
         program.kernels, program.parameters, program.row_of, program.cdf, program.coarse, ring, scratch, rows.count,
-        rows.means, rows.table_indices, program.width, states, words, word_at, word_end, order, out
+        rows.means, rows.table_indices, program.width_log2, states, words, word_at, word_end, order, out
     )  # fmt: skip
     if not complete:
         raise FormatError("tile: the words end before the pixels do; the stream is damaged")

@@ -9,29 +9,24 @@ What a pixel leaves to its neighbours' adaptive units (weights, running means) i
 lies in a ring of two slots of its own.
 
 What a step computes lies in *scratch*: blocks of `width` pixels, each a column of rows of `width` 32-bit integers
-(`ScratchRows`). Inputs of dense layers are stored as pairs of 16-bit integers, for multiply-add-pairs instructions.
+(`layout.ScratchRows`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 from llvmlite import ir
-from numpy.typing import NDArray
 
 from pilc_stream.arith.adaptive import (
     AVERAGE_SHIFTS,
-    INITIAL_AVERAGE,
     NORTH_EAST,
     WEST,
     average_input,
     feature_count,
     features,
     inherited,
-    initial_weights,
     prediction,
     updated_average,
     updated_weights,
@@ -54,9 +49,18 @@ from pilc_stream.arith.perceptron import (
     scale_index,
 )
 from pilc_stream.arith.predictor import SUB_PREDICTORS, sub_prediction_error, sub_predictions
+from pilc_stream.backends.layout import (
+    EARLIER_QUADS,
+    OUTPUT_BLOCK,
+    QUAD,
+    SIGNED_OFFSET,
+    ScratchRows,
+    initial_state,
+    quad_count,
+    state_offset,
+)
 from pilc_stream.backends.vector import I8, I16, I32, I64, POINTER, Lanes, VectorBuilder
-from pilc_stream.models.model import Layer, WaveModel
-from pilc_stream.models.spec import EARLIER_INPUTS, WaveSpec
+from pilc_stream.models.spec import WaveSpec
 
 SLOTS = STEPS_BACK + 1
 """Steps kept in the ring; a power of two, because slots are found by masking."""
@@ -64,141 +68,17 @@ SLOTS = STEPS_BACK + 1
 STATE_SLOTS = 2
 """Steps of which the adaptive units' states are kept."""
 
-OUTPUT_BLOCK = 12
-"""Units of a layer whose sums are held in registers at once."""
-
 COUNT_ARGUMENT = 8
-
-EARLIER_PAIRS = (EARLIER_INPUTS + 1) // 2
 
 ARGUMENTS = (POINTER, POINTER, POINTER, POINTER, I64, I64, I64, I64, I64, POINTER, POINTER)
 """pixels, sub-errors, errors, states, plane stride, gang, step, first element, count, scratch, parameters."""
 
 
-def pair_count(values: int) -> int:
-    """Pairs that hold so many values, the last one perhaps with a zero."""
-    return (values + 1) // 2
-
-
-@dataclass(frozen=True)
-class ScratchRows:
-    """Where each quantity of a block lies: row numbers."""
-
-    spec: WaveSpec
-    bases: int = 0
-    exponent: int = CHANNELS
-    means: int = CHANNELS + 1
-    table_indices: int = 2 * CHANNELS + 1
-    errors: int = 3 * CHANNELS + 1
-    predictions: int = 4 * CHANNELS
-    direct: int = 5 * CHANNELS
-
-    @property
-    def inputs(self) -> int:
-        """Pairs of the trunk's inputs: the direct ones, padded to whole pairs, then the others."""
-        return pair_count(self.spec.direct) + pair_count(self.spec.inputs - self.spec.direct)
-
-    @property
-    def trunk(self) -> list[int]:
-        """First row of each trunk layer's output; the last layer's lies before `earlier`."""
-        rows, row = [], self.direct + self.inputs
-        for width in self.spec.trunk:
-            rows.append(row)
-            row += pair_count(width)
-        return rows
-
-    @property
-    def earlier(self) -> int:
-        """First row of the earlier channels' inputs, right behind the trunk's output."""
-        return self.trunk[-1] + pair_count(self.spec.trunk[-1])
-
-    def adapted(self, channel: int) -> int:
-        """Row of a channel's scaled adaptive prediction (the low half of a pair), right behind its earlier inputs."""
-        return self.earlier + EARLIER_PAIRS * channel
-
-    @property
-    def hidden(self) -> int:
-        """First row of the current head's hidden units."""
-        return self.adapted(CHANNELS - 1) + 1
-
-    @property
-    def count(self) -> int:
-        """Rows of a block."""
-        return self.hidden + pair_count(self.spec.head)
-
-
-def state_offset(spec: WaveSpec, channel: int) -> int:
-    """First plane of a channel's state: the weights of its adaptive unit, then its running means."""
-    return sum(feature_count(c, spec.taps) + len(AVERAGE_SHIFTS) for c in range(channel))
-
-
-def initial_state(spec: WaveSpec) -> NDArray[np.int16]:
-    """What all planes of the state hold outside the tile."""
-    values = [[*initial_weights(c, spec.taps), *[INITIAL_AVERAGE] * len(AVERAGE_SHIFTS)] for c in range(CHANNELS)]
-    return np.array([value for row in values for value in row], np.int16)
-
-
-@dataclass(frozen=True)
-class PackedParameters:
-    """All layers as one int32 array, and where each begins.
-
-    A layer is stored in blocks of `OUTPUT_BLOCK` units: their biases, their shifts, then for each pair of inputs one
-    pair of weights per unit. Inputs are padded to whole pairs with zeros, and so are the units of layers whose output
-    is stored in pairs (trunk and hidden, not the heads' outputs).
-    """
-
-    values: NDArray[np.int32]
-    offsets: dict[str, int]
-
-
-def input_segments(spec: WaveSpec, name: str) -> list[int]:
-    """How a layer's inputs fall into segments that are padded to whole pairs each."""
-    if name == "trunk.0":
-        return [spec.direct, spec.inputs - spec.direct]
-    kind, index, *part = name.split(".")
-    if kind == "trunk":
-        return [spec.trunk[int(index) - 1]]
-    earlier = [EARLIER_INPUTS] * int(index)
-    if part == ["hidden"]:
-        return [spec.trunk[-1], *earlier, *[1] * (index != "0")]
-    return [spec.head, spec.direct, 1] if part == ["mean"] else [spec.head]
-
-
-def pack_parameters(model: WaveModel) -> PackedParameters:
-    """The model's layers in the layout that the kernels walk."""
-    parts: list[NDArray[np.int32]] = []
-    offsets, position = {}, 0
-    for name in model.spec.layers():
-        offsets[name] = position
-        in_pairs = not name.endswith((".mean", ".scale", ".coupling"))
-        for part in _packed_layer(model.layers[name], input_segments(model.spec, name), in_pairs):
-            parts.append(part)
-            position += len(part)
-    return PackedParameters(np.concatenate(parts), offsets)
-
-
-def _packed_layer(layer: Layer, segments: Sequence[int], in_pairs: bool) -> list[NDArray[np.int32]]:
-    columns, start = [], 0
-    for size in segments:
-        segment = layer.weight[:, start : start + size].astype(np.int32)
-        columns.append(np.pad(segment, ((0, 0), (0, size % 2))))
-        start += size
-    odd = len(layer.bias) % 2 if in_pairs else 0
-    weight = np.pad(np.concatenate(columns, axis=1), ((0, odd), (0, 0)))
-    bias, shift = np.pad(layer.bias, (0, odd)), np.pad(layer.shift.astype(np.int32), (0, odd))
-    pairs = (weight[:, 0::2] & 0xFFFF) | (weight[:, 1::2] << 16)
-    parts = []
-    for first in range(0, len(bias), OUTPUT_BLOCK):
-        units = slice(first, first + OUTPUT_BLOCK)
-        parts += [bias[units], shift[units], np.ascontiguousarray(pairs[units].T).reshape(-1)]
-    return parts
-
-
 class KernelEmitter:
     """Emits the kernels of one architecture; weights are data, so models of one architecture share the code."""
 
-    def __init__(self, spec: WaveSpec, offsets: dict[str, int], width: int) -> None:
-        self.spec, self.offsets, self.width = spec, offsets, width
+    def __init__(self, spec: WaveSpec, offsets: dict[str, int], width: int, byte_dots: bool) -> None:
+        self.spec, self.offsets, self.width, self.byte_dots = spec, offsets, width, byte_dots
         self.rows = ScratchRows(spec)
         self.module = ir.Module("wave")
         self._emit("context", self._context)
@@ -208,7 +88,7 @@ class KernelEmitter:
         self._emit("update_grey", partial(self._update, 1))
 
     def _emit(self, name: str, body: Callable[[Block], None]) -> None:
-        builder = VectorBuilder(self.module, name, ARGUMENTS, self.width)
+        builder = VectorBuilder(self.module, name, ARGUMENTS, self.width, self.byte_dots)
         count = builder.arguments[COUNT_ARGUMENT]
         blocks = builder.ir.udiv(builder.ir.add(count, I64(self.width - 1)), I64(self.width))
         with builder.loop(blocks) as (index, _, _):
@@ -228,13 +108,13 @@ class KernelEmitter:
         block.put(rows.predictions, predicted)
         averages = [average_input(average) for c in range(CHANNELS) for average in self._state(block, c)[1]]
         inputs = [*context_inputs(scaled, distances, bases, exponent, block.error, averages), adapted]
-        block.put_pairs(rows.direct, inputs[: spec.direct])
-        block.put_pairs(rows.direct + pair_count(spec.direct), inputs[spec.direct :])
-        source, pairs = rows.direct, rows.inputs
+        block.put_signed(rows.direct, inputs[: spec.direct])
+        block.put_signed(rows.direct + quad_count(spec.direct), inputs[spec.direct :])
+        source, quads = rows.direct, rows.inputs
         for i, width in enumerate(spec.trunk):
-            self._dense(block, f"trunk.{i}", source, pairs, width, rows.trunk[i])
-            source, pairs = rows.trunk[i], pair_count(width)
-        block.put_pairs(rows.adapted(0), [adapted])
+            self._dense(block, f"trunk.{i}", source, quads, width, rows.trunk[i])
+            source, quads = rows.trunk[i], quad_count(width)
+        block.put_signed(rows.adapted(0), [adapted])
 
     def _state(self, block: Block, c: int) -> tuple[list[Lanes], list[Lanes]]:
         """Weights and running means of a channel that the pixels start from."""
@@ -249,7 +129,7 @@ class KernelEmitter:
     def _features(self, block: Block, c: int, exponent: Lanes) -> list[Lanes]:
         """The features of a channel's adaptive unit, from the scaled neighbours in scratch."""
         n = len(self.spec.neighbours)
-        scaled = [[block.half(self.rows.direct, n * d + i) for i in range(self.spec.taps)] for d in range(c + 1)]
+        scaled = [[block.signed(self.rows.direct, n * d + i) for i in range(self.spec.taps)] for d in range(c + 1)]
         current = [scaled_input(16 * block.pixel(d, 0, 0) - block.get(self.rows.bases + d), exponent) for d in range(c)]
         return features(c, scaled, current)
 
@@ -261,15 +141,15 @@ class KernelEmitter:
             error, distance = pixel - block.get(rows.means + c - 1), pixel - block.get(rows.bases + c - 1)
             block.put(rows.errors + c - 1, error)
             values = earlier_channel_inputs(error, distance, exponent)
-            block.put_pairs(rows.earlier + EARLIER_PAIRS * (c - 1), values)
+            block.put_signed(rows.earlier + EARLIER_QUADS * (c - 1), values)
             predicted = prediction(self._state(block, c)[0], self._features(block, c, exponent), base, exponent)
             block.put(rows.predictions + c, predicted)
-            block.put_pairs(rows.adapted(c), [scaled_input(predicted - base, exponent)])
-        trunk_pairs = pair_count(spec.trunk[-1]) + EARLIER_PAIRS * c + (c > 0)
-        self._dense(block, f"head.{c}.hidden", rows.trunk[-1], trunk_pairs, spec.head, rows.hidden)
+            block.put_signed(rows.adapted(c), [scaled_input(predicted - base, exponent)])
+        trunk_quads = quad_count(spec.trunk[-1]) + EARLIER_QUADS * c + (c > 0)
+        self._dense(block, f"head.{c}.hidden", rows.trunk[-1], trunk_quads, spec.head, rows.hidden)
 
-        hidden = [block.get(rows.hidden + i) for i in range(pair_count(spec.head))]
-        direct = [block.get(rows.direct + i) for i in range(pair_count(spec.direct))]
+        hidden = [block.get(rows.hidden + i) for i in range(quad_count(spec.head))]
+        direct = [block.get(rows.direct + i) for i in range(quad_count(spec.direct))]
         adapted = block.get(rows.adapted(c))
         mean_sum = self._unit(block, f"head.{c}.mean", 0, [*hidden, *direct, adapted])
         mean = block.get(rows.predictions + c) + mean_offset(*mean_sum, exponent)
@@ -302,32 +182,35 @@ class KernelEmitter:
             for plane, value in enumerate(after, state_offset(self.spec, c)):
                 block.put_state(planes, plane, value)
 
-    def _dense(self, block: Block, name: str, source: int, pairs: int, outputs: int, destination: int) -> None:
-        builder, position = block.builder, self.offsets[name]
-        padded = outputs + outputs % 2
+    def _dense(self, block: Block, name: str, source: int, quads: int, outputs: int, destination: int) -> None:
+        builder, position, words = block.builder, self.offsets[name], block.builder.words_per_quad
+        padded = quad_count(outputs) * QUAD
         for first in range(0, padded, OUTPUT_BLOCK):
             units = min(OUTPUT_BLOCK, padded - first)
             totals = [block.parameter(position + i) for i in range(units)]
             shifts = [block.parameter(position + units + i) for i in range(units)]
             weights = position + 2 * units
-            with builder.loop(I64(pairs), totals) as (pair, sums, end):
-                values = block.get(source, pair)
-                step = builder.ir.mul(pair, I64(units))
+            with builder.loop(I64(quads), totals) as (quad, sums, end):
+                values = builder.quad_parts(block.get(source, quad))
+                step = builder.ir.mul(quad, I64(units * words))
                 end.values = [
-                    builder.dot_pairs(total, values, block.parameter(weights + i, step)) for i, total in enumerate(sums)
+                    builder.dot(total, values, [block.parameter(weights + words * i + w, step) for w in range(words)])
+                    for i, total in enumerate(sums)
                 ]
             activations = [hidden_activation(t, s) for t, s in zip(end.results, shifts, strict=True)]
-            block.put_pairs(destination + first // 2, activations)
-            position = weights + pairs * units
+            block.put_bytes(destination + first // QUAD, activations)
+            position = weights + quads * units * words
 
-    def _unit(self, block: Block, name: str, unit: int, pairs: Sequence[Lanes]) -> tuple[Lanes, Lanes]:
+    def _unit(self, block: Block, name: str, unit: int, quads: Sequence[Lanes]) -> tuple[Lanes, Lanes]:
         """Sum and shift of one unit of a small output layer."""
         position, units = self.offsets[name], self.spec.layers()[name][0]
-        total, other = block.parameter(position + unit), block.builder.lanes(0)
-        for i, values in enumerate(pairs):
+        builder, words = block.builder, block.builder.words_per_quad
+        total, other = block.parameter(position + unit), builder.lanes(0)
+        for i, quad in enumerate(quads):
             # Two running sums, so that one multiply-add need not wait for the one before.
-            weight = block.parameter(position + 2 * units + i * units + unit)
-            total, other = other, block.builder.dot_pairs(total, values, weight)
+            first = position + 2 * units + (i * units + unit) * words
+            weights = [block.parameter(first + w) for w in range(words)]
+            total, other = other, builder.dot(total, builder.quad_parts(quad), weights)
         return total + other, block.parameter(position + units + unit)
 
 
@@ -391,16 +274,21 @@ class Block:
         """Write a row of scratch."""
         self.builder.store(value, self._scratch, self._scratch_index(row, None), I32)
 
-    def half(self, row: int, index: int) -> Lanes:
-        """One value of those that `put_pairs` wrote from `row` on."""
-        pair = self.get(row + index // 2)
-        return pair >> 16 if index % 2 else (pair << 16) >> 16
+    def signed(self, row: int, index: int) -> Lanes:
+        """One value of those that `put_signed` wrote from `row` on."""
+        return ((self.get(row + index // QUAD) >> 8 * (index % QUAD)) & 255) - SIGNED_OFFSET
 
-    def put_pairs(self, row: int, values: Sequence[Lanes]) -> None:
-        """Write values as pairs of 16-bit integers, the last with a zero if their number is odd."""
-        for i in range(0, len(values), 2):
-            high = values[i + 1] << 16 if i + 1 < len(values) else 0
-            self.put(row + i // 2, (values[i] & 0xFFFF) | high)
+    def put_signed(self, row: int, values: Sequence[Lanes]) -> None:
+        """Write values in ``[-127, 127]`` as quads, plus `SIGNED_OFFSET`."""
+        self.put_bytes(row, [value + SIGNED_OFFSET for value in values])
+
+    def put_bytes(self, row: int, values: Sequence[Lanes]) -> None:
+        """Write values in ``[0, 255]`` as quads, the last filled up with zeros."""
+        for first in range(0, len(values), QUAD):
+            quad, *others = values[first : first + QUAD]
+            for i, value in enumerate(others, 1):
+                quad = quad | (value << 8 * i)
+            self.put(row + first // QUAD, quad)
 
     def parameter(self, position: int, further: ir.Value | None = None) -> Lanes:
         """One parameter in every lane."""

@@ -105,8 +105,11 @@ class Lanes:
 class VectorBuilder:
     """Emits one function over vectors of `width` lanes: loads, stores, loops, and the dot products of `Lanes`."""
 
-    def __init__(self, module: ir.Module, name: str, argument_types: Sequence[ir.Type], width: int) -> None:
-        self.width = width
+    def __init__(
+        self, module: ir.Module, name: str, argument_types: Sequence[ir.Type], width: int, byte_dots: bool = False
+    ) -> None:
+        """`byte_dots`: multiply quads of bytes with one instruction (VNNI)."""
+        self.width, self.byte_dots = width, byte_dots
         self.vector = ir.VectorType(I32, width)
         self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), argument_types), name)
         for argument in self.function.args:
@@ -157,6 +160,31 @@ class VectorBuilder:
     def load_scalar(self, base: ir.Value, index: ir.Value) -> Lanes:
         """One i32 from memory in every lane."""
         return self.splat(self.ir.load(self.address(base, index, I32), typ=I32, align=4))
+
+    @property
+    def words_per_quad(self) -> int:
+        """Words of 32 bits that the four weights of a quad take."""
+        return 1 if self.byte_dots else 2
+
+    def quad_parts(self, quad: Lanes) -> list[Lanes]:
+        """Four unsigned bytes in each lane as `dot` wants them: as they are, or as pairs of even and of odd bytes."""
+        if self.byte_dots:
+            return [quad]
+        return [quad & 0x00FF00FF, (quad >> 8) & 0x00FF00FF]
+
+    def dot(self, total: Lanes, parts: Sequence[Lanes], weights: Sequence[Lanes]) -> Lanes:
+        """``total`` plus the products of four unsigned bytes (`quad_parts`) with four weights."""
+        if self.byte_dots:
+            return self._dot_bytes(total, parts[0], weights[0])
+        for pairs, pair_weights in zip(parts, weights, strict=True):
+            total = self.dot_pairs(total, pairs, pair_weights)
+        return total
+
+    def _dot_bytes(self, total: Lanes, quads: Lanes, weights: Lanes) -> Lanes:
+        name = f"llvm.x86.avx512.vpdpbusd.{32 * self.width}"
+        module = self.function.module
+        callee = module.globals.get(name) or ir.Function(module, ir.FunctionType(self.vector, [self.vector] * 3), name)
+        return Lanes(self, self.ir.call(callee, [total.value, quads.value, weights.value]))
 
     def dot_pairs(self, total: Lanes, pairs: Lanes, weights: Lanes) -> Lanes:
         """``total + low * low + high * high`` where each lane holds two 16-bit integers."""
@@ -216,6 +244,14 @@ def host_width() -> int:
     if features.get("avx512bw"):
         return 16
     return 8 if features.get("avx2") else 4
+
+
+def host_has_byte_dots(width: int) -> bool:
+    """Whether this machine multiplies unsigned with signed bytes and adds four products in one instruction."""
+    features = llvm.get_host_cpu_features()
+    if width == 16:
+        return bool(features.get("avx512vnni"))
+    return width == 8 and bool(features.get("avx512vnni") and features.get("avx512vl"))
 
 
 class CompiledModule:

@@ -99,6 +99,13 @@ def step_rows(step: int, height: int, width: int) -> tuple[int, int]:
     return first, max(0, min(height - 1, step // 2) + 1 - first)
 
 
+@njit(inline="always", cache=True)
+def scratch_place(element: int, rows: int, vector_log2: int) -> int:
+    """Where row 0 of an element of the step lies in scratch."""
+    block = element >> vector_log2
+    return (block * rows << vector_log2) + element - (block << vector_log2)
+
+
 @njit(cache=True)
 def pad_pixels(pixels: Any, gang: int, step: int, height: int, width: int) -> None:
     """The padding rule of `arith.context` for the cells around the step's pixels, once these are known."""
@@ -166,16 +173,18 @@ def reset_ring(ring: Any) -> None:
 @njit(nogil=True, cache=True)
 def decode_gang(
     kernels: Any, parameters: Any, row_of: Any, cdf: Any, coarse: Any, ring: Any, scratch: Any, rows: int, means: int,
-    indices: int, vector: int, states: Any, words: Any, word_at: Any, word_end: Any, order: Any, out: Any
+    indices: int, vector_log2: int, states: Any, words: Any, word_at: Any, word_end: Any, order: Any, out: Any
 ) -> bool:  # fmt: skip
     """Decode a gang into `out` uint8 `(gang, h, w, channels)`; False where words ran out.
 
     `states` uint32 `(gang, lanes)`, `words` uint16 with the gang's streams from `word_at` to `word_end`, which
-    `word_at` has moved to when all words were used. `cdf` uint16 `(rows, 256)`, `coarse` its every 16th column.
+    `word_at` has moved to when all words were used; at least one word in all. `cdf` uint16 `(rows, 256)`, `coarse` its
+    every 16th column.
     """
     pixels = ring[0]
     gang, height, width, channels = out.shape
     lane_mask = states.shape[1] - 1
+    last_word = len(words) - 1
     update = 4 if channels == CHANNELS else 5
     reset_ring(ring)
     for step in range(width + 2 * height - 2):
@@ -190,9 +199,9 @@ def decode_gang(
                 lane = k & lane_mask
                 for g in range(gang):
                     element = k * gang + g
-                    at = element // vector * (rows * vector) + element % vector
-                    mean = np.int64(scratch[at + (means + c) * vector])
-                    row = np.int64(row_of[scratch[at + (indices + c) * vector]])
+                    at = scratch_place(element, rows, vector_log2)
+                    mean = np.int64(scratch[at + ((means + c) << vector_log2)])
+                    row = np.int64(row_of[scratch[at + ((indices + c) << vector_log2)]])
                     state = np.int64(states[g, lane])
                     # Two looks of 16 entries find the symbol whose interval holds the slot.
                     slot_value = state & SLOT_MASK
@@ -202,18 +211,21 @@ def decode_gang(
                     start = np.int64(cdf[row, symbol])
                     end = np.int64(cdf[row, symbol + 1]) if symbol < 255 else np.int64(SLOT_MASK + 1)
                     state = decode_advance(state, start, end - start)
-                    if state < STATE_LOW:
-                        if word_at[g] == word_end[g]:
-                            return False
-                        state = state << WORD_BITS | np.int64(words[word_at[g]])
-                        word_at[g] += 1
-                    states[g, lane] = state
+                    # Whether a word is needed is as good as random: no branch. Behind the stream's end any word will
+                    # do, since the count tells.
+                    more = state << WORD_BITS | np.int64(words[min(word_at[g], last_word)])
+                    needed = state < STATE_LOW
+                    states[g, lane] = more if needed else state
+                    word_at[g] += needed
                     value = symbol_pixel(symbol, mean_centre(mean))
                     out[g, y0 + k, step - 2 * (y0 + k), order[c]] = value
                     pixels[slot, c, first + element] = value
                     if channels == 1:
                         pixels[slot, 1, first + element] = value
                         pixels[slot, 2, first + element] = value
+            for g in range(gang):
+                if word_at[g] > word_end[g]:
+                    return False
         pad_pixels(pixels, gang, step, height, width)
         if count:
             run_kernel(kernels[update], ring, gang, step, first, count * gang, scratch, parameters)
@@ -224,7 +236,7 @@ def decode_gang(
 @njit(nogil=True, cache=True)
 def model_gang(
     kernels: Any, parameters: Any, row_of: Any, cdf: Any, ring: Any, scratch: Any, rows: int, means: int, indices: int,
-    vector: int, order: Any, tiles: Any, starts: Any, frequencies: Any
+    vector_log2: int, order: Any, tiles: Any, starts: Any, frequencies: Any
 ) -> None:  # fmt: skip
     """The intervals of all symbols of a gang in coding order: `starts`, `frequencies` uint16 `(gang, h w channels)`.
 
@@ -250,9 +262,9 @@ def model_gang(
             for k in range(count):
                 for g in range(gang):
                     element = k * gang + g
-                    at = element // vector * (rows * vector) + element % vector
-                    mean = np.int64(scratch[at + (means + c) * vector])
-                    row = np.int64(row_of[scratch[at + (indices + c) * vector]])
+                    at = scratch_place(element, rows, vector_log2)
+                    mean = np.int64(scratch[at + ((means + c) << vector_log2)])
+                    row = np.int64(row_of[scratch[at + ((indices + c) << vector_log2)]])
                     symbol = residual_symbol(np.int64(pixels[slot, c, first + element]), mean_centre(mean))
                     start = np.int64(cdf[row, symbol])
                     end = np.int64(cdf[row, symbol + 1]) if symbol < 255 else np.int64(SLOT_MASK + 1)
@@ -263,13 +275,13 @@ def model_gang(
 
 @njit(nogil=True, cache=True)
 def context_gang(
-    kernels: Any, parameters: Any, ring: Any, scratch: Any, rows: int, vector: int, order: Any, tiles: Any,
-    pair_rows: Any, halves: Any, value_rows: Any, inputs: Any, values: Any
+    kernels: Any, parameters: Any, ring: Any, scratch: Any, rows: int, vector_log2: int, order: Any, tiles: Any,
+    input_rows: Any, bits: Any, offset: int, value_rows: Any, inputs: Any, values: Any
 ) -> None:  # fmt: skip
     """The context of all pixels of a gang, as the kernels see it, without coding anything.
 
-    `inputs` int8 `(gang, h, w, n)`: input `i` is the low (0) or high (1) half, `halves[i]`, of scratch row
-    `pair_rows[i]`. `values` int16 `(gang, h, w, m)`: the scratch rows `value_rows`.
+    `inputs` int8 `(gang, h, w, n)`: input `i` is the byte from bit `bits[i]` on of scratch row `input_rows[i]`, minus
+    `offset`. `values` int16 `(gang, h, w, m)`: the scratch rows `value_rows`.
     """
     pixels = ring[0]
     gang, height, width, channels = tiles.shape
@@ -289,11 +301,12 @@ def context_gang(
             y = y0 + k
             for g in range(gang):
                 element = k * gang + g
-                at = element // vector * (rows * vector) + element % vector
-                for i in range(len(pair_rows)):
-                    inputs[g, y, step - 2 * y, i] = np.int16(scratch[at + pair_rows[i] * vector] >> 16 * halves[i])
+                at = scratch_place(element, rows, vector_log2)
+                for i in range(len(input_rows)):
+                    quad = scratch[at + (input_rows[i] << vector_log2)]
+                    inputs[g, y, step - 2 * y, i] = (quad >> bits[i] & 255) - offset
                 for i in range(len(value_rows)):
-                    values[g, y, step - 2 * y, i] = scratch[at + value_rows[i] * vector]
+                    values[g, y, step - 2 * y, i] = scratch[at + (value_rows[i] << vector_log2)]
 
 
 @njit(inline="always", cache=True)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pilc_stream.backends.cpu import CpuEngine
-from pilc_stream.backends.vector import VECTOR_WIDTHS, host_width
+from pilc_stream.backends.vector import VECTOR_WIDTHS, host_has_byte_dots, host_width
 from pilc_stream.errors import DeviceError
 
 
@@ -13,5 +13,11 @@ def test_vectors_that_the_machine_lacks_are_refused(width: int) -> None:
         CpuEngine(1, width)
 
 
-def test_the_widest_vectors_are_the_default() -> None:
+def test_the_best_of_the_machine_is_the_default() -> None:
     assert CpuEngine().width == host_width()
+    assert CpuEngine().byte_dots == host_has_byte_dots(host_width())
+
+
+def test_dot_products_of_bytes_that_the_machine_lacks_are_refused() -> None:
+    with pytest.raises(DeviceError, match="VNNI"):
+        CpuEngine(width=4, byte_dots=True)

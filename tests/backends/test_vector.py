@@ -12,7 +12,16 @@ from llvmlite import ir
 from numpy.typing import NDArray
 
 from pilc_stream.arith import context, fixed, perceptron, predictor
-from pilc_stream.backends.vector import I32, I64, POINTER, CompiledModule, Lanes, VectorBuilder, host_width
+from pilc_stream.backends.vector import (
+    I32,
+    I64,
+    POINTER,
+    CompiledModule,
+    Lanes,
+    VectorBuilder,
+    host_has_byte_dots,
+    host_width,
+)
 
 WIDTHS = [width for width in (4, 8, 16) if width <= host_width()]
 LARGEST = (1 << 24) - 1
@@ -20,10 +29,12 @@ LARGEST = (1 << 24) - 1
 every_width = pytest.mark.parametrize("width", WIDTHS)
 
 
-def compiled(body: Callable[..., Any], inputs: Sequence[NDArray[np.int64]], width: int) -> NDArray[np.int64]:
+def compiled(
+    body: Callable[..., Any], inputs: Sequence[NDArray[np.int64]], width: int, byte_dots: bool = False
+) -> NDArray[np.int64]:
     """What `body`, traced on vectors, gives for each position of the inputs."""
     module = ir.Module("test")
-    builder = VectorBuilder(module, "body", (POINTER, POINTER, I64), width)
+    builder = VectorBuilder(module, "body", (POINTER, POINTER, I64), width, byte_dots)
     source, sink, count = builder.arguments
     stride = len(inputs[0])
     with builder.loop(count) as (index, _, _):
@@ -102,6 +113,29 @@ def test_dot_products_of_pairs_are_exact(width: int) -> None:
 
     ours = compiled(body, [total, pairs(*values), pairs(*weights)], width)
     assert ours.tolist() == (total + values[0] * weights[0] + values[1] * weights[1]).tolist()
+
+
+@every_width
+@pytest.mark.parametrize("byte_dots", [False, True])
+def test_dot_products_of_quads_are_exact(width: int, byte_dots: bool) -> None:
+    if byte_dots and not host_has_byte_dots(width):
+        pytest.skip(f"no dot products of bytes on this machine with vectors of {width} lanes")
+    # Bytes are unsigned, weights signed, both at their limits too.
+    values = [spread(0, 255, seed) for seed in range(70, 74)]
+    weights = [spread(-127, 127, seed) for seed in range(74, 78)]
+    total = spread(-LARGEST, LARGEST, 78)
+
+    def body(start: Lanes, quad: Lanes, *words: Lanes) -> Lanes:
+        builder = start.builder
+        return builder.dot(start, builder.quad_parts(quad), words[: builder.words_per_quad])
+
+    quad = sum(value << 8 * i for i, value in enumerate(values))
+    quad = np.asarray(quad).astype(np.uint32).view(np.int32).astype(np.int64)
+    as_bytes = np.stack(weights, axis=1).astype(np.int8).view("<i4")[:, 0].astype(np.int64)
+    words = [as_bytes, as_bytes] if byte_dots else [pairs(weights[0], weights[2]), pairs(weights[1], weights[3])]
+    ours = compiled(body, [total, quad, *words], width, byte_dots)
+    expected = total + sum(value * weight for value, weight in zip(values, weights, strict=True))
+    assert ours.tolist() == expected.tolist()
 
 
 @every_width
