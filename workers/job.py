@@ -30,6 +30,7 @@ from workers.claim import Existing, SourceChanged, claim, look
 from workers.inline import run_inline
 from workers.ledger import Ledger, Patience
 from workers.maker import WorkerSpec
+from workers.pages import write_pages
 from workers.placement import Placement, needs_ray, place, place_here
 from workers.planning import JobPlan, Work, list_parts
 from workers.progress import Board, Reporter, Silent, Totals
@@ -103,6 +104,8 @@ def run_job(settings: JobSettings, reporter: Reporter | None = None, patience: P
         except PilcError as error:
             stopped = error
     _finish(plan.store, todo, board)
+    if todo.count:
+        _report(plan.store, board, time.monotonic() - start)
     if stopped:
         raise stopped
     ledger.check(len(plan.shards))
@@ -220,6 +223,15 @@ def _quarantine(store: Store, work: Work, attempts: int, reason: str) -> None:
     # A note about a failure must not become one.
     with suppress(StorageError):
         quarantine(store, Quarantined(work.task.index, attempts, reason, keys[0], keys[-1]))
+
+
+def _report(store: Store, board: Board, seconds: float) -> None:
+    snapshot = board.snapshot
+    try:
+        write_pages(store, slots=snapshot.slots, seconds=seconds, stages=snapshot.seconds)
+    except StorageError as error:
+        # The data set is there; only what is said of it is not.
+        board.say(f"The report of the job could not be written: {error}")
 
 
 def _finish(store: Store, todo: _Todo, board: Board) -> None:

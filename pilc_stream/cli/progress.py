@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from pilc_stream.cli.console import duration, messages, quiet_libraries, size
+from workers.occupancy import Occupancy, sentence
 from workers.progress import Snapshot
 
 LINE_EVERY_S = 10.0
@@ -113,6 +114,7 @@ class JobDisplay:
         self._display = display
         self._clock = clock
         self._meter = Meter(clock())
+        self._occupancy = Occupancy()
         self.last = Snapshot()
 
     def show(self, snapshot: Snapshot) -> None:
@@ -126,6 +128,7 @@ class JobDisplay:
             self._display.say(f"{images} in {snapshot.shards:,} shards{done}.")
         coded = snapshot.coded
         self._meter.add(self._clock(), coded.images, coded.raw_bytes)
+        self._occupancy.add(self._clock(), snapshot.seconds)
         self.last = snapshot
         if self._display.is_due():
             label = _PHASES.get(snapshot.phase, snapshot.phase)
@@ -142,7 +145,8 @@ class JobDisplay:
             of_pixels, of_source = coded.raw_bytes / coded.payload_bytes, coded.source_bytes / coded.payload_bytes
             ratio = f"ratio {of_pixels:.2f} ({of_source:.2f} of the source)"
         failed = f"{snapshot.failed:,} failed" if snapshot.failed else ""
-        return describe(snapshot.images_done, snapshot.images, self._meter.rates(), ratio, failed)
+        stages = sentence(self._occupancy.shares(snapshot.slots))
+        return describe(snapshot.images_done, snapshot.images, self._meter.rates(), ratio, failed, stages)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from pilc_stream.errors import DeviceError, FormatError, ModelError
 from pilc_stream.images import Pixels
 from pilc_stream.pipeline.again import MISFIT_STAGE
 from pilc_stream.pipeline.loading import LoadedImage
-from pilc_stream.pipeline.statistics import ShardStatistics
+from pilc_stream.pipeline.statistics import BITS_PER_STEP, ShardStatistics
 from pilc_stream.records.payload import parse_header
 from pilc_stream.records.record import SOURCE_CODEC, Record, RecordError
 
@@ -154,6 +154,7 @@ class Coder:
             statistics.coded_source_bytes += len(image.data)
             statistics.coded_payload_bytes += len(payload)
             statistics.coded_sub_pixels += pixels.array.size
+            statistics.bits[int(8 * len(payload) / pixels.array.size / BITS_PER_STEP)] += 1
         return Record(
             key=image.key,
             payload=image.data if payload is None else payload,

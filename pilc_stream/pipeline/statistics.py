@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+BITS_PER_STEP = 0.25
+"""Width of the steps of bits per sub-pixel by which `ShardStatistics.bits` counts images."""
+
 Progress = Callable[[int, int], None]
 """Called with the number of images, and of their decoded bytes, that were done since the last call."""
 
@@ -53,12 +56,14 @@ class ShardStatistics:
     `codecs`: records per codec. `fallback`: why sound images were kept as they came, with the number of each reason.
     `failed`: records per stage that failed. `misfits`: what a source says of an image and no column could take.
     `verified`: payloads that were decoded again and found equal.
+    `bits`: the coded images by their bits per sub-pixel, in steps of `BITS_PER_STEP` counted from 0.
     `coded_source_bytes`, `coded_payload_bytes`, `coded_sub_pixels`: sums over the records that a codec coded.
     """
 
     codecs: Counter[str] = field(default_factory=Counter)
     fallback: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
+    bits: Counter[int] = field(default_factory=Counter)
     misfits: int = 0
     verified: int = 0
     coded_source_bytes: int = 0
@@ -71,6 +76,7 @@ class ShardStatistics:
         self.codecs += other.codecs
         self.fallback += other.fallback
         self.failed += other.failed
+        self.bits += other.bits
         self.misfits += other.misfits
         self.verified += other.verified
         self.coded_source_bytes += other.coded_source_bytes
@@ -84,6 +90,7 @@ class ShardStatistics:
             "codecs": _sorted(self.codecs),
             "fallback": _sorted(self.fallback),
             "failed": _sorted(self.failed),
+            "bits": {str(step): count for step, count in sorted(self.bits.items())},
             "misfits": self.misfits,
             "verified": self.verified,
             "coded_source_bytes": self.coded_source_bytes,

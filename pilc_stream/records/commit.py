@@ -227,7 +227,8 @@ def clear(store: Store) -> None:
     for folder in (layout.ERRORS_FOLDER, layout.QUARANTINE_FOLDER, layout.MODELS_FOLDER):
         for path in store.list(folder):
             store.delete(path)
-    store.delete(layout.JOB_PATH)
+    for path in (layout.REPORT_MARKDOWN_PATH, layout.REPORT_HTML_PATH, layout.JOB_PATH):
+        store.delete(path)
 
 
 def _put_errors(store: Store, index: int, errors: Sequence[RecordError]) -> str:

@@ -17,6 +17,8 @@ QUARANTINE_FOLDER: Final = "_pilc/quarantine"
 JOB_PATH: Final = "_pilc/job.json"
 MANIFEST_PATH: Final = "_pilc/manifest.json"
 SUCCESS_PATH: Final = "_SUCCESS"
+REPORT_MARKDOWN_PATH: Final = "_pilc/report.md"
+REPORT_HTML_PATH: Final = "_pilc/report.html"
 
 _COMMIT = re.compile(r"_pilc/commits/([0-9]{6,})\.json")
 _PART = re.compile(r"data/part-([0-9]{6,})-([0-9a-f]{12})\.parquet")

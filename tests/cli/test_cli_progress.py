@@ -8,6 +8,7 @@ from rich.console import Console
 
 from pilc_stream.cli.console import bits, duration, per_cent, size
 from pilc_stream.cli.progress import LINE_EVERY_S, WINDOW_S, Display, JobDisplay, Meter, describe
+from workers.occupancy import Slots
 from workers.progress import Snapshot, Tally, Totals
 
 
@@ -127,3 +128,15 @@ def test_durations_for_people(seconds: float, text: str) -> None:
 
 def test_shares_and_bits_of_nothing() -> None:
     assert (per_cent(1, 4), per_cent(1, 0), bits(3.14159), bits(None)) == ("25.0 %", "-", "3.142", "-")
+
+
+def test_the_line_names_the_stage_that_holds_the_job_up(clock: Clock) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    with Display(console, clock) as display:
+        shown = JobDisplay(display, clock)
+        plan = Snapshot("working", images=100, shards=10, slots=Slots(read=8, decode=2, code=1, write=2))
+        for step in range(21):
+            clock.now += 1.0
+            work = Tally(step, read_s=0.96 * step, decode_s=1.66 * step, code_s=0.41 * step)
+            shown.show(replace(plan, running=work))
+    assert "read 12 %, decode 83 %, code 41 %, write 0 % busy: decode-bound" in console.file.getvalue()  # type: ignore[attr-defined]
