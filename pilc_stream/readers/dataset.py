@@ -28,8 +28,10 @@ from pilc_stream.readers.samples import (
     SampleDecoder,
     SampleSettings,
     Stored,
+    StoredSample,
     check_on_error,
     decode_groups,
+    stored_sample,
     tolerate,
 )
 from pilc_stream.readers.shards import AHEAD, Place, Shard, ShardCache
@@ -254,10 +256,7 @@ class Dataset:
         Rows of one run are read together, so a run should hold neighbours. Payloads are read whole; of each image the
         `region` is decoded. Raises StorageError.
         """
-        # Here, before two threads would make one each.
-        self._here()
-        plan = self._plan(runs, prefetch_bytes)
-        with Prefetcher(self.manifest.store, plan, prefetch_bytes, self.cache) as parcels:
+        with self._prefetcher(runs, prefetch_bytes) as parcels:
             for rows, payloads in parcels:
                 for group in decode_groups(payloads):
                     numbers = rows[group].tolist()
@@ -265,6 +264,21 @@ class Dataset:
                     parcels.release(sum(map(len, payloads[group])))
                     payloads[group] = [b""] * len(numbers)
                     yield from zip(numbers, samples, strict=True)
+
+    def stream_stored(
+        self, runs: Iterable[NDArray[np.int64]], prefetch_bytes: int = PREFETCH_BYTES
+    ) -> Iterator[tuple[int, StoredSample | PilcError]]:
+        """As `stream`, with the images as they are stored, for those who decode elsewhere."""
+        with self._prefetcher(runs, prefetch_bytes) as parcels:
+            for rows, payloads in parcels:
+                for row, payload in zip(rows.tolist(), payloads, strict=True):
+                    place = self._place(row)
+                    yield row, stored_sample(place, payload, self.columns) if isinstance(place, Place) else place
+
+    def _prefetcher(self, runs: Iterable[NDArray[np.int64]], limit_bytes: int) -> Prefetcher[NDArray[np.int64]]:
+        # Here, before two threads would make one each.
+        self._here()
+        return Prefetcher(self.manifest.store, self._plan(runs, limit_bytes), limit_bytes, self.cache)
 
     def pieces(self, rows: Sequence[int]) -> Pieces:
         """Where the payloads of `rows` lie. Those of a damaged shard have no bytes; decoding them gives its error."""

@@ -41,6 +41,15 @@ class Sample:
     columns: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredSample:
+    """One image as it is stored: `payload` is a payload, or the source file that was kept in its place."""
+
+    key: str
+    payload: bytes
+    columns: dict[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class SampleSettings:
     """How samples are made; the fields are those of `dataset.open`."""
@@ -50,6 +59,16 @@ class SampleSettings:
     columns: tuple[str, ...]
     verify: bool
     max_pixels: int
+
+
+def stored_sample(place: Place, payload: bytes, columns: Sequence[str]) -> StoredSample | PilcError:
+    """The sample at `place` undecoded; an error where it is a source file that is damaged."""
+    try:
+        if place.is_kept:
+            check_kept(place, payload)
+    except ChecksumError as error:
+        return ChecksumError(f"{place}: {error}. {_advice(error)}")
+    return StoredSample(place.value("key"), payload, {name: place.value(name) for name in columns})
 
 
 class SampleDecoder:
@@ -128,9 +147,7 @@ class SampleDecoder:
         return Sample(place.value("key"), image, {name: place.value(name) for name in self._settings.columns})
 
     def _decode_kept(self, place: Place, payload: Stored) -> NDArray[Any]:
-        # A source file carries no checksum of its own.
-        if sha256(payload).digest() != place.value("source_sha256"):
-            raise ChecksumError("the bytes of its source file are not those that were stored: their SHA-256 differs")
+        check_kept(place, payload)
         return decode_kept(bytes(payload), max_pixels=self._settings.max_pixels)
 
     @property
@@ -140,6 +157,12 @@ class SampleDecoder:
             decoder = Decoder(self._settings.device, self._settings.threads, self._manifest.model_file)
             self._of_thread.decoder = decoder
         return decoder
+
+
+def check_kept(place: Place, data: Stored) -> None:
+    """Raise ChecksumError unless a kept source file is as it was stored: it carries no checksum of its own."""
+    if sha256(data).digest() != place.value("source_sha256"):
+        raise ChecksumError("the bytes of its source file are not those that were stored: their SHA-256 differs")
 
 
 def decode_groups(payloads: Sequence[bytes]) -> Iterator[slice]:

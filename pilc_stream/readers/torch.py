@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from itertools import islice
 from multiprocessing.context import get_spawning_popen
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -19,10 +19,10 @@ from pilc_stream.errors import UsageError
 from pilc_stream.readers import dataset as readers
 from pilc_stream.readers.dataset import PREFETCH_BYTES, Dataset, OnError, Sample
 from pilc_stream.readers.order import ORDER_VERSION, EpochOrder, Mixing, Split, Tail
-from pilc_stream.readers.samples import check_on_error, tolerate
+from pilc_stream.readers.samples import StoredSample, check_on_error, tolerate
 from pilc_stream.readers.state import STATE_VERSION, check_state, without_loader
 
-Output = Literal["torch", "numpy"]
+Output = Literal["torch", "numpy", "payload"]
 
 # Places in the tensor that the processes of one loader share; behind them a count for each worker.
 _EPOCH, _CURSOR, _SKIPPED = 0, 1, 2
@@ -82,7 +82,8 @@ class StreamingImages(IterableDataset[dict[str, Any]]):
         else from RANK and WORLD_SIZE, else 0 of 1. All ranks get equally many samples: `pad` repeats some from the
         beginning of the epoch, `drop_last` leaves some out; with neither, some ranks get one sample more.
         `columns`: which columns a sample carries, by default those of `source`. `transform` is applied to the image.
-        `output`: "torch" for a uint8 (or uint16) tensor `(C, H, W)`, "numpy" for the array as it is stored.
+        `output`: "torch" for a uint8 (or uint16) tensor `(C, H, W)`, "numpy" for the array as it is stored, "payload"
+        for its bytes, undecoded, as "payload" in place of "image": `torch_gpu.GpuDecoder` makes images of them.
         `on_error`: "skip" and "warn" leave out samples that cannot be read; `skipped` counts them. Ranks may then
         get unequal numbers of samples.
         `mixing`: how far to shuffle, by default what suits the size of the payloads; without `shuffle`, how much is
@@ -98,8 +99,10 @@ class StreamingImages(IterableDataset[dict[str, Any]]):
         self._rank_and_world = _check_rank(rank, world)
         self._tail: Tail = "drop" if drop_last else "pad" if pad else "ragged"
         self._transform = transform
-        if output not in ("torch", "numpy"):
-            raise UsageError(f"output is {output!r}; give 'torch' or 'numpy'.")
+        if output not in get_args(Output):
+            raise UsageError(f"output is {output!r}; give one of {', '.join(map(repr, get_args(Output)))}.")
+        if output == "payload" and transform is not None:
+            raise UsageError("A transform was given for images that stay undecoded; give it to the GpuDecoder.")
         self._output = output
         self._on_error = check_on_error(on_error)
         self._mixing = mixing or Mixing.for_payloads(self._dataset.mean_payload_bytes)
@@ -258,9 +261,13 @@ class StreamingImages(IterableDataset[dict[str, Any]]):
         return self._read(self._pass, self._order())
 
     def _read(self, current: _Pass, order: EpochOrder) -> Iterator[dict[str, Any] | None]:
-        for _, found in self._dataset.stream(self._runs(current, order, current.taken), self._prefetch_bytes):
+        runs = self._runs(current, order, current.taken)
+        stream = self._dataset.stream_stored if self._output == "payload" else self._dataset.stream
+        for _, found in stream(runs, self._prefetch_bytes):
             current.taken += 1
-            if isinstance(found, Sample):
+            if isinstance(found, StoredSample):
+                yield {"key": found.key, "payload": found.payload, **found.columns}
+            elif isinstance(found, Sample):
                 yield self._item(found)
             else:
                 self._shared[_SKIPPED + current.split.worker % _WORKER_COUNTS] += 1
