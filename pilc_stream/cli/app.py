@@ -25,6 +25,7 @@ from pilc_stream.cli.frontier import frontier
 from pilc_stream.cli.gc import gc
 from pilc_stream.cli.inspect import inspect
 from pilc_stream.cli.options import DEBUG, JSON, debug_option
+from pilc_stream.cli.plan import plan
 from pilc_stream.cli.status import status
 from pilc_stream.cli.train import train
 from pilc_stream.cli.verify import verify
@@ -103,7 +104,7 @@ def cli() -> None:
     """
 
 
-for command in (compress, decompress, verify, inspect, status, gc, train, fit, bench, frontier, demo):
+for command in (compress, decompress, verify, inspect, status, gc, plan, train, fit, bench, frontier, demo):
     cli.add_command(command)
 
 
