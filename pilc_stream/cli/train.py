@@ -32,9 +32,14 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Keep the run's state here, and go on from it.",
 )
+@click.option(
+    "--start",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Take over the state and the steps done from the checkpoint of another recipe.",
+)
 @json_option
 @debug_option
-def train(recipe: str, data: Path, model: Path, checkpoint: Path | None, as_json: bool) -> None:
+def train(recipe: str, data: Path, model: Path, checkpoint: Path | None, start: Path | None, as_json: bool) -> None:
     """Train a model, round it to integers, and prove that rounding changed nothing.
 
     One image in fifty is held out; its bits per sub-pixel are shown along the way. A run that was stopped goes on from
@@ -48,7 +53,7 @@ def train(recipe: str, data: Path, model: Path, checkpoint: Path | None, as_json
 
     if model.exists():
         raise UsageError(f"{model} exists; a model is never edited: give another name")
-    trained = run(load_recipe(recipe), data, checkpoint=checkpoint, progress=_report)
+    trained = run(load_recipe(recipe), data, checkpoint=checkpoint, start=start, progress=_report)
     temporary = model.with_name(model.name + ".partial")
     temporary.write_bytes(trained.file_bytes)
     os.replace(temporary, model)

@@ -20,14 +20,13 @@ from pilc_stream.training.augment import Pixels, oriented
 from pilc_stream.training.data import GANG_TILES, PixelRows, RowSource, concatenated, cut_tiles, sampled_images
 from pilc_stream.training.export import check_parity, export_model, import_model
 from pilc_stream.training.network import WaveNet
+from pilc_stream.training.recipe import Stage, stage_at
 from pilc_stream.training.train import (
     LEAST_LEARNING_RATE,
     PARITY_ROWS,
     WARM_UP_STEPS,
     batch_bits,
-    float_rate,
     mean_bits,
-    rounded_rate,
 )
 
 TILE_EDGE = 256
@@ -38,8 +37,9 @@ PIXELS_PER_TILE = 16384
 
 ORIENTATIONS = 8
 HELD_OUT_SHARE = 0.1
-FLOAT_SHARE = 0.6
-LEARNING_RATE = 0.003
+STAGES = (Stage(85, 0.003, 0.0001), Stage(15, 0.0002, 0.0, rounded=True))
+"""As in a recipe, but in per cent of the time."""
+
 BATCH = 8192
 
 
@@ -134,19 +134,18 @@ def _optimise(
     progress: Callable[[FitProgress], None],
 ) -> int:
     """Adam by the clock: the schedule of `train` with shares of the time instead of steps; returns the steps."""
-    optimiser = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99))
+    optimiser = torch.optim.Adam(net.parameters(), lr=STAGES[0].rate_from, betas=(0.9, 0.99))
     begin, step, bits, count, reported = time.monotonic(), 0, 0.0, 0, time.monotonic()
     whole = max(seconds - (begin - started), 1e-3)
     while True:
         share = (time.monotonic() - begin) / whole
         if share >= 1 and step:
             return step
-        quantised = share >= FLOAT_SHARE
-        net.quantise(quantised)
-        rate = rounded_rate((share - FLOAT_SHARE) / (1 - FLOAT_SHARE)) if quantised else float_rate(share / FLOAT_SHARE)
-        warm = min(1.0, (step + 1) / WARM_UP_STEPS)
+        stage, done = stage_at(STAGES, 100 * share)
+        net.quantise(stage.rounded)
+        rate = stage.rate(done) * min(1.0, (step + 1) / WARM_UP_STEPS)
         for group in optimiser.param_groups:
-            group["lr"] = LEARNING_RATE * rate * warm + LEAST_LEARNING_RATE
+            group["lr"] = max(rate, LEAST_LEARNING_RATE)
         size = min(BATCH, len(rows))
         first = int(generator.integers(len(rows) - size + 1))
         loss = batch_bits(net, rows.batch(first, first + size))
@@ -155,7 +154,7 @@ def _optimise(
         optimiser.step()
         step, bits, count = step + 1, bits + loss.item(), count + 1
         if time.monotonic() - reported >= report_every:
-            progress(FitProgress(min(share, 1.0), step, bits / count, quantised))
+            progress(FitProgress(min(share, 1.0), step, bits / count, stage.rounded))
             bits, count, reported = 0.0, 0, time.monotonic()
 
 

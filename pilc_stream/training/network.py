@@ -1,8 +1,9 @@
 """The wave model as a torch module: the integer perceptron of `arith`, in floats that can be trained.
 
 All values are in the units of the integer model: activations in ``[0, 255]``, offsets in 64ths of the local scale,
-scales in eighths of an octave. With `quantised` on, every weight, bias and activation is rounded as the integer model
-rounds it (straight-through gradients), and the forward pass gives the integer model's means and scales exactly.
+scales in eighths of an octave. What is no product of the network (inputs of later heads, means) is always rounded as
+the integer model rounds it. With `quantised` on, so are weights, biases and activations (straight-through gradients),
+and the forward pass gives the integer model's means and scales exactly.
 """
 
 from __future__ import annotations
@@ -164,19 +165,15 @@ class WaveNet(nn.Module):
         return value.clamp(0, ACTIVATION_LIMIT)
 
     def _rounded(self, value: Tensor) -> Tensor:
-        return floor_straight_through(value + 0.5) if self.quantised else value
+        return floor_straight_through(value + 0.5)
 
     def _earlier(self, error: Tensor, value: Tensor, unit: Tensor) -> list[Tensor]:
         return [self._scaled(error, unit), self._log(error.abs()), self._scaled(value, unit)]
 
     def _scaled(self, value: Tensor, unit: Tensor) -> Tensor:
-        scaled = value / unit
-        if self.quantised:
-            scaled = torch.floor(scaled + 0.5)
-        return scaled.clamp(-127, 127)
+        return torch.floor(value / unit + 0.5).clamp(-127, 127)
 
     def _log(self, magnitude: Tensor) -> Tensor:
         mantissa, exponent = torch.frexp(magnitude + 8)
         # log2_eighths: linear between powers of two; frexp's mantissa lies in [0.5, 1).
-        value = 8.0 * (exponent - 1) + 16.0 * mantissa - 8.0 - 24.0
-        return torch.floor(value) if self.quantised else value
+        return torch.floor(8.0 * (exponent - 1) + 16.0 * mantissa - 8.0 - 24.0)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -16,13 +17,39 @@ SUFFIX = ".json"
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A part of a run: so many steps, the learning rate on half a cosine, and whether the network rounds."""
+
+    steps: int
+    rate_from: float
+    rate_to: float
+    rounded: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not (self.rate_from > 0 and self.rate_to >= 0):
+            raise UsageError(f"recipe: a stage needs steps and a positive learning rate, found {self}")
+
+    def rate(self, share: float) -> float:
+        """The learning rate when `share` of the stage is done."""
+        return self.rate_to + (self.rate_from - self.rate_to) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def stage_at(stages: Sequence[Stage], step: float) -> tuple[Stage, float]:
+    """The stage that a step belongs to, and the share of the stage that is done before it."""
+    for stage in stages:
+        if step < stage.steps:
+            return stage, step / stage.steps
+        step -= stage.steps
+    return stages[-1], 1.0
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a profile is trained.
 
     Images are cut into tiles of at most `tile_edge` a side, of each at most `pixels_per_tile` random pixels are taken;
     so are `synthetic_pictures`. Shares of the tiles are made grey, get halved colour resolution, go through JPEG
-    (`augment`). `learning_rate` is the peak; from
-    the share `quantise_from` of the steps on, the network rounds as the integer model does (`train.learning_rate`).
+    (`augment`). A run is its `stages`, one after the other.
     """
 
     profile: str
@@ -37,17 +64,21 @@ class Recipe:
     jpeg_share: float
     synthetic_pictures: int
     seed: int
-    steps: int
     batch: int
-    learning_rate: float
-    quantise_from: float
+    stages: Sequence[Stage]
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.batch, self.tile_edge, self.pixels_per_tile) < 1:
-            raise UsageError(f"recipe {self.profile!r}: steps, batch, tile_edge and pixels_per_tile must be positive")
-        shares = (self.quantise_from, self.grey_share, self.halved_colour_share + self.jpeg_share)
-        if not (all(0 <= share <= 1 for share in shares) and self.learning_rate > 0 and self.synthetic_pictures >= 0):
-            raise UsageError(f"recipe {self.profile!r}: shares must lie in [0, 1] and the learning rate above 0")
+        if min(self.batch, self.tile_edge, self.pixels_per_tile) < 1 or self.synthetic_pictures < 0:
+            raise UsageError(f"recipe {self.profile!r}: batch, tile_edge and pixels_per_tile must be positive")
+        if not all(0 <= share <= 1 for share in (self.grey_share, self.halved_colour_share + self.jpeg_share)):
+            raise UsageError(f"recipe {self.profile!r}: shares must lie in [0, 1]")
+        if not self.stages:
+            raise UsageError(f"recipe {self.profile!r}: it has no stage")
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
 
     @property
     def spec(self) -> WaveSpec:
@@ -56,8 +87,15 @@ class Recipe:
         return WaveSpec(neighbours, self.taps, tuple(self.trunk), self.head)
 
     def to_json(self) -> dict[str, Any]:
-        """The recipe as JSON values."""
+        """The recipe as JSON values; `from_json` is the inverse."""
         return asdict(self)
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Recipe:
+        """A recipe from parsed JSON; TypeError, KeyError or UsageError where it is none."""
+        stages = tuple(Stage(**stage) for stage in values["stages"])
+        neighbours = tuple(tuple(offset) for offset in values["neighbours"])
+        return Recipe(**{**values, "neighbours": neighbours, "trunk": tuple(values["trunk"]), "stages": stages})
 
 
 def shipped_recipes() -> list[str]:
@@ -76,8 +114,8 @@ def load_recipe(name: str) -> Recipe:
             f"recipe {name!r}: neither a shipped one ({', '.join(shipped_recipes())}) nor a readable {SUFFIX} file"
         )
     try:
-        return Recipe(**json.loads(text))
-    except (TypeError, ValueError) as error:
+        return Recipe.from_json(json.loads(text))
+    except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"recipe {name!r}: cannot be read: {error}") from error
 
 

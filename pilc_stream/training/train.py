@@ -1,4 +1,8 @@
-"""The training loop: shuffled rows, Adam on a cosine, rounding in the last part, checkpoints that resume exactly."""
+"""The training loop: shuffled rows, Adam, stages of learning rates, rounding last, checkpoints that resume exactly.
+
+Rounded weights jump from step to step where the rate is high, and thousands of such steps undo what was learned
+(`EXPERIMENTS.md`): a stage that rounds should be short and end at a rate of 0.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +26,7 @@ from pilc_stream.models.model import WaveModel
 from pilc_stream.training.data import PixelRows, collect_rows
 from pilc_stream.training.export import check_parity, export_model
 from pilc_stream.training.network import PixelBatch, WaveNet
-from pilc_stream.training.recipe import Recipe
+from pilc_stream.training.recipe import Recipe, stage_at
 
 WARM_UP_STEPS = 200
 LEAST_LEARNING_RATE = 1e-6
@@ -40,6 +44,15 @@ class TrainProgress:
     validation_bits: float
     quantised: bool
     seconds: float
+
+
+@dataclass
+class RunState:
+    """What a checkpoint keeps beside the tensors; `float_bits`: held out, when rounding began."""
+
+    step: int = 0
+    seconds: float = 0.0
+    float_bits: float = math.nan
 
 
 def batch_bits(net: WaveNet, batch: PixelBatch) -> Tensor:
@@ -66,41 +79,54 @@ def train(
     data: Path,
     *,
     checkpoint: Path | None = None,
+    start: Path | None = None,
     report_every: float = 30.0,
     progress: Callable[[TrainProgress], None] = lambda _: None,
 ) -> WaveModel:
     """Train by the recipe on the images below `data` and return the integer model, its parity checked.
 
     One image in fifty is held out for validation. With `checkpoint`, the run's state is kept there (whole or not at
-    all) about every `report_every` seconds, and a run of the same recipe goes on from it. Raises UsageError where the
-    checkpoint is of another recipe or the data holds no image.
+    all) about every `report_every` seconds, and a run of the same recipe goes on from it. With `start`, the checkpoint
+    of another recipe of the same architecture, the run takes over that state and the steps done. Raises UsageError
+    where a checkpoint does not fit or the data holds no image.
     """
     started = time.monotonic()
     rows, held_out = collect_rows(data, recipe)
     torch.manual_seed(recipe.seed)
     net = WaveNet(recipe.spec)
-    optimiser = torch.optim.Adam(net.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
-    step, earlier_seconds, float_bits = _resume(recipe, net, optimiser, checkpoint)
-    quantise_at = quantised_from(recipe)
+    optimiser = torch.optim.Adam(net.parameters(), lr=recipe.stages[0].rate_from, betas=(0.9, 0.99))
+    if checkpoint is not None and checkpoint.exists():
+        state = _load(checkpoint, net, optimiser, recipe)
+    elif start is not None:
+        state = _load(start, net, optimiser, None)
+    else:
+        state = RunState()
     bits_sum, bits_count, reported = 0.0, 0, time.monotonic()
-    while step < recipe.steps:
-        if step == quantise_at:
-            float_bits = mean_bits(net, held_out)
-        net.quantise(step >= quantise_at)
-        rate = learning_rate(recipe, step)
+    while state.step < recipe.steps:
+        stage, share = stage_at(recipe.stages, state.step)
+        if stage.rounded and not net.quantised:
+            state.float_bits = mean_bits(net, held_out)
+        net.quantise(stage.rounded)
+        rate = max(stage.rate(share) * min(1.0, (state.step + 1) / WARM_UP_STEPS), LEAST_LEARNING_RATE)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        loss = batch_bits(net, _batch(rows, recipe, step))
+        loss = batch_bits(net, _batch(rows, recipe, state.step))
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        step += 1
+        state.step += 1
         bits_sum, bits_count = bits_sum + loss.item(), bits_count + 1
-        if time.monotonic() - reported > report_every or step == recipe.steps:
-            seconds = earlier_seconds + time.monotonic() - started
+        if time.monotonic() - reported > report_every or state.step == recipe.steps:
+            now = time.monotonic()
+            state.seconds, started = state.seconds + now - started, now
             validation = mean_bits(net, held_out)
-            progress(TrainProgress(step, recipe.steps, rate, bits_sum / bits_count, validation, net.quantised, seconds))
-            _save(recipe, net, optimiser, step, seconds, float_bits, checkpoint)
+            progress(
+                TrainProgress(
+                    state.step, recipe.steps, rate, bits_sum / bits_count, validation, net.quantised, state.seconds
+                )
+            )
+            if checkpoint is not None:
+                _save(checkpoint, recipe, net, optimiser, state)
             bits_sum, bits_count, reported = 0.0, 0, time.monotonic()
 
     net.quantise()
@@ -108,8 +134,8 @@ def train(
         "recipe": recipe.to_json(),
         "training_pixels": len(rows),
         "validation_bits": round(mean_bits(net, held_out), 4),
-        "float_validation_bits": round(float_bits, 4),
-        "seconds": round(earlier_seconds + time.monotonic() - started),
+        "float_validation_bits": round(state.float_bits, 4),
+        "seconds": round(state.seconds + time.monotonic() - started),
         "device": f"cpu ({platform.machine()}, {torch.get_num_threads()} thread)",
         "versions": {"pilc-stream": __version__, "torch": torch.__version__, "numpy": np.__version__},
         "date": datetime.now(UTC).date().isoformat(),
@@ -117,37 +143,6 @@ def train(
     model = export_model(net, recipe.profile, run)
     check_parity(net, model, held_out.part(0, PARITY_ROWS))
     return model
-
-
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """Warm-up and half a cosine down to a tenth; once the network rounds, another from a tenth to nearly 0.
-
-    Rounded weights jump from step to step while the rate is high, so that a high rate then undoes what was learned.
-    """
-    quantise_at = quantised_from(recipe)
-    if step < quantise_at:
-        return recipe.learning_rate * min(1.0, (step + 1) / WARM_UP_STEPS) * float_rate(step / quantise_at)
-    rest = (step - quantise_at) / max(1, recipe.steps - quantise_at)
-    return recipe.learning_rate * rounded_rate(rest) + LEAST_LEARNING_RATE
-
-
-def float_rate(share: float) -> float:
-    """The learning rate over its peak, when `share` of the steps before rounding are done."""
-    return 0.1 + 0.9 * _half_cosine(share)
-
-
-def rounded_rate(share: float) -> float:
-    """The learning rate over its peak, when `share` of the steps with rounding are done."""
-    return 0.1 * _half_cosine(share)
-
-
-def quantised_from(recipe: Recipe) -> int:
-    """The step from which on the network rounds."""
-    return math.ceil(recipe.quantise_from * recipe.steps)
-
-
-def _half_cosine(share: float) -> float:
-    return 0.5 * (1 + math.cos(math.pi * share))
 
 
 def _batch(rows: PixelRows, recipe: Recipe, step: int) -> PixelBatch:
@@ -160,41 +155,28 @@ def _batch(rows: PixelRows, recipe: Recipe, step: int) -> PixelBatch:
     return rows.batch(start, start + size)
 
 
-def _save(
-    recipe: Recipe,
-    net: WaveNet,
-    optimiser: torch.optim.Optimizer,
-    step: int,
-    seconds: float,
-    float_bits: float,
-    path: Path | None,
-) -> None:
-    if path is None:
-        return
-    state: dict[str, Any] = {
+def _save(path: Path, recipe: Recipe, net: WaveNet, optimiser: torch.optim.Optimizer, state: RunState) -> None:
+    content: dict[str, Any] = {
         "recipe": recipe.to_json(),
         "net": net.state_dict(),
         "optimiser": optimiser.state_dict(),
-        "step": step,
-        "seconds": seconds,
-        "float_bits": float_bits,
         "generator": torch.get_rng_state(),
+        **asdict(state),
     }
     temporary = path.with_name(path.name + ".partial")
-    torch.save(state, temporary)
+    torch.save(content, temporary)
     os.replace(temporary, path)
 
 
-def _resume(
-    recipe: Recipe, net: WaveNet, optimiser: torch.optim.Optimizer, path: Path | None
-) -> tuple[int, float, float]:
-    """Steps done, seconds they took, bits per sub-pixel of the float network (known once it rounds)."""
-    if path is None or not path.exists():
-        return 0, 0.0, math.nan
-    state = torch.load(path, weights_only=True)
-    if state["recipe"] != recipe.to_json():
+def _load(path: Path, net: WaveNet, optimiser: torch.optim.Optimizer, recipe: Recipe | None) -> RunState:
+    """Take over the state of a checkpoint, which must be of `recipe` if one is given."""
+    content = torch.load(path, weights_only=True)
+    if recipe is not None and Recipe.from_json(content["recipe"]) != recipe:
         raise UsageError(f"checkpoint {path}: it belongs to another recipe; remove it or give another path")
-    net.load_state_dict(state["net"])
-    optimiser.load_state_dict(state["optimiser"])
-    torch.set_rng_state(state["generator"])
-    return int(state["step"]), float(state["seconds"]), float(state["float_bits"])
+    try:
+        net.load_state_dict(content["net"])
+        optimiser.load_state_dict(content["optimiser"])
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(f"checkpoint {path}: it is of another architecture ({error})") from error
+    torch.set_rng_state(content["generator"])
+    return RunState(int(content["step"]), float(content["seconds"]), float(content["float_bits"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +21,9 @@ from pilc_stream.records.tiling import Tiling
 from pilc_stream.training.data import HELD_OUT_EVERY, RowSource, cut_tiles, images_below
 from pilc_stream.training.export import build_tables, check_parity, cumulative, export_model, integer_frequencies
 from pilc_stream.training.network import WaveNet
-from pilc_stream.training.recipe import Recipe, load_recipe, shipped_recipes
+from pilc_stream.training.recipe import Recipe, Stage, load_recipe, shipped_recipes, stage_at
 from pilc_stream.training.shapes import ResidualShape
-from pilc_stream.training.train import TrainProgress, learning_rate, quantised_from, train
+from pilc_stream.training.train import TrainProgress, train
 
 SMALL = Recipe(
     profile="small",
@@ -37,10 +38,8 @@ SMALL = Recipe(
     jpeg_share=0.1,
     synthetic_pictures=2,
     seed=3,
-    steps=24,
     batch=256,
-    learning_rate=0.01,
-    quantise_from=0.5,
+    stages=(Stage(12, 0.01, 0.001), Stage(12, 0.001, 0.0, rounded=True)),
 )
 
 
@@ -115,7 +114,7 @@ def test_training_gains_and_goes_on_from_a_checkpoint_as_if_never_stopped(folder
     seen: list[TrainProgress] = []
     whole = train(SMALL, folder, report_every=0, progress=seen.append)
     assert [p.step for p in seen] == list(range(1, SMALL.steps + 1))
-    assert [p.quantised for p in seen] == [p.step > quantised_from(SMALL) for p in seen]
+    assert [p.quantised for p in seen] == [p.step > SMALL.stages[0].steps for p in seen]
     assert seen[-1].validation_bits < seen[0].validation_bits
 
     class StopError(Exception):
@@ -144,13 +143,43 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
         train(SMALL, tmp_path)
 
 
-def test_the_learning_rate_rises_and_falls_and_falls_again() -> None:
-    recipe = dataclasses.replace(SMALL, steps=10_000, quantise_from=0.6)
-    rates = [learning_rate(recipe, step) for step in range(recipe.steps)]
-    assert max(rates) <= recipe.learning_rate
-    assert rates[0] < rates[150] < rates[250]
-    assert rates[5999] == pytest.approx(recipe.learning_rate / 10, rel=0.01)
-    assert rates[-1] < recipe.learning_rate / 1000
+def test_the_learning_rate_follows_the_stages() -> None:
+    stages = (Stage(600, 0.01, 0.001), Stage(400, 0.002, 0.0, rounded=True))
+    at = [stage_at(stages, step) for step in range(1000)]
+    rates = [stage.rate(share) for stage, share in at]
+    assert [stage.rounded for stage, _ in at] == [False] * 600 + [True] * 400
+    assert rates[0] == pytest.approx(0.01)
+    assert rates[300] == pytest.approx(0.0055)
+    assert rates[599] == pytest.approx(0.001, rel=0.01)
+    assert rates[600] == pytest.approx(0.002)
+    assert rates[-1] < 1e-7
+    assert stage_at(stages, 1000) == (stages[1], 1.0)
+
+
+def test_a_run_takes_over_the_state_of_another_recipe(folder: Path, tmp_path: Path) -> None:
+    first = dataclasses.replace(SMALL, stages=(Stage(6, 0.01, 0.001),))
+    checkpoint = tmp_path / "first.checkpoint"
+    train(first, folder, checkpoint=checkpoint, report_every=0)
+    seen: list[TrainProgress] = []
+    longer = dataclasses.replace(SMALL, stages=(Stage(6, 0.01, 0.001), Stage(4, 0.001, 0.0, rounded=True)))
+    train(longer, folder, start=checkpoint, report_every=0, progress=seen.append)
+    assert [p.step for p in seen] == [7, 8, 9, 10]
+    with pytest.raises(UsageError, match="another architecture"):
+        train(dataclasses.replace(longer, head=5), folder, start=checkpoint)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"stages": ()}, {"batch": 0}, {"grey_share": 2.0}, {"halved_colour_share": 0.8, "jpeg_share": 0.5}]
+)
+def test_a_recipe_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="recipe 'small'"):
+        dataclasses.replace(SMALL, **wrong)
+
+
+@pytest.mark.parametrize("wrong", [(0, 0.1, 0.0), (5, 0.0, 0.0), (5, 0.1, -0.1)])
+def test_a_stage_that_makes_no_sense_is_refused(wrong: tuple[int, float, float]) -> None:
+    with pytest.raises(UsageError, match="a stage needs steps"):
+        Stage(*wrong)
 
 
 @pytest.mark.parametrize(("height", "width", "edge"), [(1, 1, 16), (33, 70, 32), (64, 64, 64), (65, 129, 64)])
@@ -174,7 +203,7 @@ def test_the_shipped_model_was_made_by_the_shipped_recipe(name: str) -> None:
     assert model.profile == name
     assert model.spec == recipe.spec
     recorded = model.recipe["recipe"]
-    assert Recipe(**recorded) == Recipe(**recipe.to_json())
+    assert Recipe.from_json(recorded) == recipe
     assert model.recipe["versions"]["torch"]
 
 
