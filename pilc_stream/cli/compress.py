@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     help="Column of the images or of their URLs, in Parquet, CSV and .npz.  [default: found by type and name]",
 )
 @click.option("--profile", default="fast", show_default=True, help="What codes the pixels; an unknown name lists all.")
-@click.option("--model-path", metavar="FILE", help="A model file of your own instead of a profile.")
+@click.option("--model", "model_path", metavar="FILE", help="A model file, such as one of `pilc fit`, not a profile.")
 @device_option
 @click.option(
     "--workers",

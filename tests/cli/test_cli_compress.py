@@ -167,7 +167,7 @@ def test_a_limit_and_a_shard_size(raw: Pilc, photos: Path) -> None:
         (["--storage-option", "key"], 2, "'key' is not KEY=VALUE"),
         (["--ray-address", "auto"], 2, "leave one of them out"),
         (["--retry-failed", "--on-existing", "overwrite"], 2, "leave one of them out"),
-        (["--model-path", "missing.safetensors"], 3, "'missing.safetensors' cannot be read"),
+        (["--model", "missing.safetensors"], 3, "'missing.safetensors' cannot be read"),
     ],
 )
 def test_wrong_use_is_a_sentence(flags: list[str], code: int, part: str, raw: Pilc, photos: Path) -> None:
