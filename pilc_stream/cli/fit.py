@@ -53,8 +53,8 @@ def fit(data: Path, model: Path, profile: str, minutes: float, images: int | Non
     if fitted.gain <= 0:
         raise UsageError(
             f"fitting {profile!r} gained nothing on {fitted.held_out_images} images held out "
-            f"({fitted.bits_before:.4f} bits per sub-pixel before, {fitted.bits_after:.4f} after); nothing was written: "
-            "use the profile as it is, or give more --minutes"
+            f"({fitted.bits_before:.4f} bits per sub-pixel before, {fitted.bits_after:.4f} after); "
+            "nothing was written: use the profile as it is, or give more --minutes"
         )
     temporary = model.with_name(model.name + ".partial")
     temporary.write_bytes(fitted.model.file_bytes)
@@ -70,15 +70,14 @@ def fit(data: Path, model: Path, profile: str, minutes: float, images: int | Non
             }
         )
     else:
+        saved = per_cent(fitted.bits_before - fitted.bits_after, fitted.bits_before)
         output().print(
-            f"{model}: {per_cent(fitted.bits_before - fitted.bits_after, fitted.bits_before)} smaller than with {profile} on {fitted.held_out_images} images that it "
-            f"was not fitted on ({fitted.bits_before:.4f} -> {fitted.bits_after:.4f} bits per sub-pixel), "
-            f"sha256 {fitted.model.sha256}"
+            f"{model}: {saved} smaller than with {profile} on {fitted.held_out_images} images it was not fitted on "
+            f"({fitted.bits_before:.4f} -> {fitted.bits_after:.4f} bits per sub-pixel), sha256 {fitted.model.sha256}"
         )
 
 
 def _report(progress: FitProgress) -> None:
     messages().print(
         f"{progress.share:.0%} of the time, {progress.steps:,} steps: {progress.train_bits:.4f} bits per sub-pixel"
-        f"{' (rounded)' if progress.quantised else ''}"
     )

@@ -70,5 +70,5 @@ def _report(progress: TrainProgress) -> None:
     left = progress.seconds / progress.step * (progress.steps - progress.step)
     messages().print(
         f"step {progress.step:,} of {progress.steps:,}: {progress.train_bits:.4f} bits per sub-pixel, "
-        f"held out {progress.validation_bits:.4f}{' (rounded)' if progress.quantised else ''}, {duration(left)} left"
+        f"held out {progress.validation_bits:.4f}, {duration(left)} left"
     )

@@ -20,7 +20,8 @@ from pilc_stream.training.augment import Pixels, oriented
 from pilc_stream.training.data import GANG_TILES, PixelRows, RowSource, concatenated, cut_tiles, sampled_images
 from pilc_stream.training.export import check_parity, export_model, import_model
 from pilc_stream.training.network import WaveNet
-from pilc_stream.training.recipe import Stage, stage_at
+from pilc_stream.training.recipe import Stage
+from pilc_stream.training.rounding import round_weights
 from pilc_stream.training.train import (
     LEAST_LEARNING_RATE,
     PARITY_ROWS,
@@ -37,7 +38,7 @@ PIXELS_PER_TILE = 16384
 
 ORIENTATIONS = 8
 HELD_OUT_SHARE = 0.1
-STAGES = (Stage(85, 0.003, 0.0001), Stage(15, 0.0002, 0.0, rounded=True))
+STAGE = Stage(100, 0.003, 0.00002)
 """As in a recipe, but in per cent of the time."""
 
 BATCH = 8192
@@ -50,7 +51,6 @@ class FitProgress:
     share: float
     steps: int
     train_bits: float
-    quantised: bool
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,9 @@ def fit(
     net = import_model(start)
     net.quantise()
     before = mean_bits(net, held_out)
+    net.quantise(False)
     steps = _optimise(net, rows, started, 60 * minutes, generator, report_every, progress)
-    net.quantise()
+    round_weights(net, rows)
     after = mean_bits(net, held_out)
     run = {
         "fitted_from": {"profile": start.profile, "sha256": start.sha256},
@@ -134,16 +135,14 @@ def _optimise(
     progress: Callable[[FitProgress], None],
 ) -> int:
     """Adam by the clock: the schedule of `train` with shares of the time instead of steps; returns the steps."""
-    optimiser = torch.optim.Adam(net.parameters(), lr=STAGES[0].rate_from, betas=(0.9, 0.99))
+    optimiser = torch.optim.Adam(net.parameters(), lr=STAGE.rate_from, betas=(0.9, 0.99))
     begin, step, bits, count, reported = time.monotonic(), 0, 0.0, 0, time.monotonic()
     whole = max(seconds - (begin - started), 1e-3)
     while True:
         share = (time.monotonic() - begin) / whole
         if share >= 1 and step:
             return step
-        stage, done = stage_at(STAGES, 100 * share)
-        net.quantise(stage.rounded)
-        rate = stage.rate(done) * min(1.0, (step + 1) / WARM_UP_STEPS)
+        rate = STAGE.rate(min(share, 1.0)) * min(1.0, (step + 1) / WARM_UP_STEPS)
         for group in optimiser.param_groups:
             group["lr"] = max(rate, LEAST_LEARNING_RATE)
         size = min(BATCH, len(rows))
@@ -154,7 +153,7 @@ def _optimise(
         optimiser.step()
         step, bits, count = step + 1, bits + loss.item(), count + 1
         if time.monotonic() - reported >= report_every:
-            progress(FitProgress(min(share, 1.0), step, bits / count, stage.rounded))
+            progress(FitProgress(min(share, 1.0), step, bits / count))
             bits, count, reported = 0.0, 0, time.monotonic()
 
 

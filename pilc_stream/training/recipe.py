@@ -18,12 +18,11 @@ SUFFIX = ".json"
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a run: so many steps, the learning rate on half a cosine, and whether the network rounds."""
+    """A part of a run: so many steps, with the learning rate on half a cosine."""
 
     steps: int
     rate_from: float
     rate_to: float
-    rounded: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not (self.rate_from > 0 and self.rate_to >= 0):
@@ -49,7 +48,7 @@ class Recipe:
 
     Images are cut into tiles of at most `tile_edge` a side, of each at most `pixels_per_tile` random pixels are taken;
     so are `synthetic_pictures`. Shares of the tiles are made grey, get halved colour resolution, go through JPEG
-    (`augment`). A run is its `stages`, one after the other.
+    (`augment`). A run is its `stages`, one after the other; then the weights are rounded (`rounding`).
     """
 
     profile: str

@@ -1,8 +1,4 @@
-"""The training loop: shuffled rows, Adam, stages of learning rates, rounding last, checkpoints that resume exactly.
-
-Rounded weights jump from step to step where the rate is high, and thousands of such steps undo what was learned
-(`EXPERIMENTS.md`): a stage that rounds should be short and end at a rate of 0.
-"""
+"""The training loop: shuffled rows, Adam, stages of learning rates, checkpoints that resume exactly; then rounding."""
 
 from __future__ import annotations
 
@@ -27,6 +23,7 @@ from pilc_stream.training.data import PixelRows, collect_rows
 from pilc_stream.training.export import check_parity, export_model
 from pilc_stream.training.network import PixelBatch, WaveNet
 from pilc_stream.training.recipe import Recipe, stage_at
+from pilc_stream.training.rounding import round_weights
 
 WARM_UP_STEPS = 200
 LEAST_LEARNING_RATE = 1e-6
@@ -42,17 +39,16 @@ class TrainProgress:
     learning_rate: float
     train_bits: float
     validation_bits: float
-    quantised: bool
     seconds: float
 
 
 @dataclass
 class RunState:
-    """What a checkpoint keeps beside the tensors; `float_bits`: held out, when rounding began."""
+    """What a checkpoint keeps beside the tensors; `taken_over`: the recipe and steps of the run that it began with."""
 
     step: int = 0
     seconds: float = 0.0
-    float_bits: float = math.nan
+    taken_over: dict[str, Any] | None = None
 
 
 def batch_bits(net: WaveNet, batch: PixelBatch) -> Tensor:
@@ -96,17 +92,15 @@ def train(
     net = WaveNet(recipe.spec)
     optimiser = torch.optim.Adam(net.parameters(), lr=recipe.stages[0].rate_from, betas=(0.9, 0.99))
     if checkpoint is not None and checkpoint.exists():
-        state = _load(checkpoint, net, optimiser, recipe)
+        state = _load(checkpoint, net, optimiser, recipe)[0]
     elif start is not None:
-        state = _load(start, net, optimiser, None)
+        state, other = _load(start, net, optimiser, None)
+        state.taken_over = {"recipe": other, "steps": state.step, "before": state.taken_over}
     else:
         state = RunState()
     bits_sum, bits_count, reported = 0.0, 0, time.monotonic()
     while state.step < recipe.steps:
         stage, share = stage_at(recipe.stages, state.step)
-        if stage.rounded and not net.quantised:
-            state.float_bits = mean_bits(net, held_out)
-        net.quantise(stage.rounded)
         rate = max(stage.rate(share) * min(1.0, (state.step + 1) / WARM_UP_STEPS), LEAST_LEARNING_RATE)
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -120,21 +114,19 @@ def train(
             now = time.monotonic()
             state.seconds, started = state.seconds + now - started, now
             validation = mean_bits(net, held_out)
-            progress(
-                TrainProgress(
-                    state.step, recipe.steps, rate, bits_sum / bits_count, validation, net.quantised, state.seconds
-                )
-            )
+            progress(TrainProgress(state.step, recipe.steps, rate, bits_sum / bits_count, validation, state.seconds))
             if checkpoint is not None:
                 _save(checkpoint, recipe, net, optimiser, state)
             bits_sum, bits_count, reported = 0.0, 0, time.monotonic()
 
-    net.quantise()
+    float_bits = mean_bits(net, held_out)
+    round_weights(net, rows)
     run = {
         "recipe": recipe.to_json(),
+        "taken_over": state.taken_over,
         "training_pixels": len(rows),
         "validation_bits": round(mean_bits(net, held_out), 4),
-        "float_validation_bits": round(state.float_bits, 4),
+        "float_validation_bits": round(float_bits, 4),
         "seconds": round(state.seconds + time.monotonic() - started),
         "device": f"cpu ({platform.machine()}, {torch.get_num_threads()} thread)",
         "versions": {"pilc-stream": __version__, "torch": torch.__version__, "numpy": np.__version__},
@@ -168,8 +160,10 @@ def _save(path: Path, recipe: Recipe, net: WaveNet, optimiser: torch.optim.Optim
     os.replace(temporary, path)
 
 
-def _load(path: Path, net: WaveNet, optimiser: torch.optim.Optimizer, recipe: Recipe | None) -> RunState:
-    """Take over the state of a checkpoint, which must be of `recipe` if one is given."""
+def _load(
+    path: Path, net: WaveNet, optimiser: torch.optim.Optimizer, recipe: Recipe | None
+) -> tuple[RunState, dict[str, Any]]:
+    """Take over the state of a checkpoint, which must be of `recipe` if one is given; its state and recipe."""
     content = torch.load(path, weights_only=True)
     if recipe is not None and Recipe.from_json(content["recipe"]) != recipe:
         raise UsageError(f"checkpoint {path}: it belongs to another recipe; remove it or give another path")
@@ -179,4 +173,4 @@ def _load(path: Path, net: WaveNet, optimiser: torch.optim.Optimizer, recipe: Re
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"checkpoint {path}: it is of another architecture ({error})") from error
     torch.set_rng_state(content["generator"])
-    return RunState(int(content["step"]), float(content["seconds"]), float(content["float_bits"]))
+    return RunState(int(content["step"]), float(content["seconds"]), content.get("taken_over")), content["recipe"]

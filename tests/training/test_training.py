@@ -39,7 +39,7 @@ SMALL = Recipe(
     synthetic_pictures=2,
     seed=3,
     batch=256,
-    stages=(Stage(12, 0.01, 0.001), Stage(12, 0.001, 0.0, rounded=True)),
+    stages=(Stage(12, 0.01, 0.001), Stage(12, 0.001, 0.0)),
 )
 
 
@@ -114,7 +114,6 @@ def test_training_gains_and_goes_on_from_a_checkpoint_as_if_never_stopped(folder
     seen: list[TrainProgress] = []
     whole = train(SMALL, folder, report_every=0, progress=seen.append)
     assert [p.step for p in seen] == list(range(1, SMALL.steps + 1))
-    assert [p.quantised for p in seen] == [p.step > SMALL.stages[0].steps for p in seen]
     assert seen[-1].validation_bits < seen[0].validation_bits
 
     class StopError(Exception):
@@ -144,10 +143,8 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_learning_rate_follows_the_stages() -> None:
-    stages = (Stage(600, 0.01, 0.001), Stage(400, 0.002, 0.0, rounded=True))
-    at = [stage_at(stages, step) for step in range(1000)]
-    rates = [stage.rate(share) for stage, share in at]
-    assert [stage.rounded for stage, _ in at] == [False] * 600 + [True] * 400
+    stages = (Stage(600, 0.01, 0.001), Stage(400, 0.002, 0.0))
+    rates = [stage.rate(share) for stage, share in (stage_at(stages, step) for step in range(1000))]
     assert rates[0] == pytest.approx(0.01)
     assert rates[300] == pytest.approx(0.0055)
     assert rates[599] == pytest.approx(0.001, rel=0.01)
@@ -161,9 +158,11 @@ def test_a_run_takes_over_the_state_of_another_recipe(folder: Path, tmp_path: Pa
     checkpoint = tmp_path / "first.checkpoint"
     train(first, folder, checkpoint=checkpoint, report_every=0)
     seen: list[TrainProgress] = []
-    longer = dataclasses.replace(SMALL, stages=(Stage(6, 0.01, 0.001), Stage(4, 0.001, 0.0, rounded=True)))
-    train(longer, folder, start=checkpoint, report_every=0, progress=seen.append)
+    longer = dataclasses.replace(SMALL, stages=(Stage(6, 0.01, 0.001), Stage(4, 0.001, 0.0)))
+    model = train(longer, folder, start=checkpoint, report_every=0, progress=seen.append)
     assert [p.step for p in seen] == [7, 8, 9, 10]
+    assert model.recipe["taken_over"]["steps"] == 6
+    assert Recipe.from_json(model.recipe["taken_over"]["recipe"]) == first
     with pytest.raises(UsageError, match="another architecture"):
         train(dataclasses.replace(longer, head=5), folder, start=checkpoint)
 
