@@ -95,7 +95,8 @@ class ImageLoader:
         self.loader = DataLoader(
             _Batches(images), batch_size=None, num_workers=workers, collate_fn=_CollateSome(collate), **options
         )
-        self._taken = 0
+        # Batches of this epoch taken in this pass, and in the passes before it whose state was loaded.
+        self._taken = self._before = 0
 
     @property
     def epoch(self) -> int:
@@ -105,15 +106,15 @@ class ImageLoader:
     def set_epoch(self, epoch: int) -> None:
         """Read `epoch` in the next pass, from its beginning; where it is set already, nothing changes."""
         if epoch != self.epoch:
-            self._taken = 0
+            self._taken = self._before = 0
         self.images.set_epoch(epoch)
 
     def __len__(self) -> int:
-        """Batches of the next pass."""
-        return -(-len(self.images) // self.batch_size)
+        """Batches of the epoch: those that were taken before the state that was loaded, and those of the next pass."""
+        return self._before - (-len(self.images) // self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
-        """One pass. Raises as reading from `Dataset` does."""
+        """One pass, from where the state that was loaded was taken. Raises as reading from `Dataset` does."""
         self._taken = 0
         for batch in self.loader:
             self._taken += 1
@@ -122,13 +123,13 @@ class ImageLoader:
         self.set_epoch(self.epoch + 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where this pass stands: the state of `StreamingImages`, of all ranks together."""
-        return self.images.state_dict(batches=self._taken)
+        """Where this pass stands: the state of `StreamingImages`, of all ranks together, and the `batches` of each."""
+        return {**self.images.state_dict(batches=self._taken), "batches": self._before + self._taken}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken, as `StreamingImages.load_state_dict` does."""
         self.images.load_state_dict(state)
-        self._taken = 0
+        self._taken, self._before = 0, int(state.get("batches", 0))
 
 
 class _Batches(IterableDataset[list[dict[str, Any]]]):

@@ -67,6 +67,16 @@ def test_hugging_face() -> None:
     assert "saved and opened: PILC, (256, 256)" in output
 
 
+@pytest.mark.slow
+def test_lightning_training() -> None:
+    pytest.importorskip("pytorch_lightning")
+
+    output = run("lightning_training.py")
+
+    assert "stopped after 2 steps and 4 pictures" in output
+    assert "went on to step 4: 8 pictures, each once: True" in output
+
+
 def test_zarr_images() -> None:
     pytest.importorskip("zarr")
 

@@ -85,7 +85,7 @@ def test_passes_follow_one_another_and_lengths_are_right(made: Made, workers: in
     loader.set_epoch(1)
     take(loader, 4)
     loader.load_state_dict(loader.state_dict())
-    assert len(loader) == 6
+    assert len(loader) == 10
     assert len(list(loader)) == 6
     assert (loader.epoch, len(loader)) == (2, 10)
 
