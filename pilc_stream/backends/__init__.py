@@ -22,10 +22,22 @@ def open_engine(device: str = "auto", threads: int = 1) -> Engine:
 
         return ReferenceEngine()
     if device == "cuda":
-        raise DeviceError("device 'cuda': this release has no CUDA backend yet; use 'cpu', whose payloads are the same")
+        return _open_cuda()
     from pilc_stream.backends.cpu import CpuEngine
 
     return CpuEngine(threads)
+
+
+def _open_cuda() -> Engine:
+    try:
+        from pilc_stream.backends.cuda.engine import CudaEngine
+    except ImportError as error:
+        raise DeviceError(
+            f"device 'cuda': Numba-CUDA is not installed ({error}); pip install 'pilc-stream[cuda12]' "
+            "(cards from Volta on) or 'pilc-stream[cuda13]' (from Turing on), or use 'cpu', whose payloads are the same"
+        ) from error
+
+    return CudaEngine()
 
 
 __all__ = ["DEVICES", "Engine", "Tile", "TileJob", "open_engine"]

@@ -1,0 +1,347 @@
+"""The kernels: how threads walk tiles. What they do for a pixel is in `stages`.
+
+`decode`: a team of threads decodes a tile, step by step of its wavefront; the k-th thread has the step's k-th pixel.
+Encoding: `walk` does the same for what is recursive (the adaptive units) and saves each pixel's context; `model` runs
+the perceptron over all pixels at once; `lanes` runs the rANS lanes backwards; `offsets` and `assemble` put the streams
+side by side.
+
+Pixels are numbered in coding order over the tiles of a batch, symbols channel by channel: symbol
+``channel * pixels + pixel``. A *job* is a row of int64, see `Job`.
+"""
+
+# ruff: noqa: RUF005 - Numba types the sum of two tuples, not a display with stars.
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from pilc_stream.arith.context import BEFORE_FIRST, CHANNELS
+from pilc_stream.arith.rans import STATE_LOW
+from pilc_stream.backends.cuda.plan import ERROR_WORDS, RECORDED_STEPS, SUB_WORDS, Plan
+from pilc_stream.backends.cuda.shim import WARP, ballot, bit_count, cuda, device_function, shared_words, team_barrier
+from pilc_stream.backends.cuda.stages import Stages, decode_stage, interval_stage, pixel_stage, refill_stage
+
+BLOCK_LOG2 = 7
+"""A block has at least ``2**7`` threads."""
+
+WARP_LOG2 = 5
+FIRST_PIXELS = BEFORE_FIRST * 0x010101
+
+
+class Job(IntEnum):
+    """Columns of a job."""
+
+    HEIGHT = 0
+    WIDTH = 1
+    CHANNELS = 2
+    LANES = 3
+    PIXELS_AT = 4
+    """First byte of the tile in the pixels' buffer."""
+    ROW_BYTES = 5
+    """From one row of the tile to the next, there."""
+    WORD_AT = 6
+    """First 16-bit word of the tile's stream (decoding), or of the room for its words (encoding)."""
+    WORD_END = 7
+    PIXEL_AT = 8
+    """Number of the tile's first pixel (encoding)."""
+
+
+JOB_COLUMNS = len(Job)
+
+
+class Status(IntEnum):
+    """What a tile's decoding found."""
+
+    GOOD = 0
+    BAD_START = 1
+    WORDS_SHORT = 2
+    WORDS_LEFT = 3
+    BAD_END = 4
+
+
+class Kernels(NamedTuple):
+    """The kernels of one architecture, not compiled: the bodies that `cuda.jit` takes."""
+
+    decode: Any
+    walk: Any
+    model: Any
+
+
+HEIGHT, WIDTH, DEPTH, LANES = int(Job.HEIGHT), int(Job.WIDTH), int(Job.CHANNELS), int(Job.LANES)
+PIXELS_AT, ROW_BYTES = int(Job.PIXELS_AT), int(Job.ROW_BYTES)
+WORD_AT, WORD_END, PIXEL_AT = int(Job.WORD_AT), int(Job.WORD_END), int(Job.PIXEL_AT)
+BAD_START, WORDS_SHORT = int(Status.BAD_START), int(Status.WORDS_SHORT)
+WORDS_LEFT, BAD_END = int(Status.WORDS_LEFT), int(Status.BAD_END)
+
+
+@device_function
+def step_rows(step: Any, height: Any, width: Any) -> Any:
+    """First row and number of rows of a step."""
+    first = max(0, (step - width + 2) >> 1)
+    return first, max(0, min(height - 1, step >> 1) + 1 - first)
+
+
+@device_function
+def clear_ring(shared: Any, base: Any, rows: Any, slots: Any, initial: Any, k: Any, threads: Any) -> None:
+    """The ring before the first step, by the threads of a team."""
+    recorded = RECORDED_STEPS * (SUB_WORDS + ERROR_WORDS) * rows
+    for i in range(k, recorded, threads):
+        shared[base + i] = 0
+    for i in range(k, slots * rows, threads):
+        shared[base + recorded + i] = FIRST_PIXELS
+    for plane in range(initial.shape[0]):
+        for i in range(k, rows, threads):
+            shared[base + recorded + (slots + plane) * rows + i] = initial[plane]
+
+
+def make_kernels(plan: Plan) -> Kernels:
+    """The kernels of an architecture."""
+    stages = Stages(plan)
+    context, adaptive_1, adaptive_2, trunk = stages.context, stages.adaptive_1, stages.adaptive_2, stages.trunk
+    head_0, head_1, head_2 = stages.head_0, stages.head_1, stages.head_2
+    leave_grey, leave_colour = stages.leave_grey, stages.leave_colour
+    begin_row, carry_on, end_row = stages.begin_row, stages.carry_on, stages.end_row
+    save_grey, save_colour, load_context = stages.save_grey, stages.save_colour, stages.load_context
+    parameter_words, hidden_words, slots = plan.shared_parameters, plan.hidden_words, plan.pixel_slots
+    ring_planes = RECORDED_STEPS * (SUB_WORDS + ERROR_WORDS) + slots + len(plan.initial_state)
+    # Where `context` and `load_context` give predictions, pixels, the number of channels.
+    at_a0, at_a1, at_a2 = (plan.inputs + 1 + CHANNELS + c for c in range(CHANNELS))
+    at_p0, at_p1, at_p2 = (at_a2 + 1 + c for c in range(CHANNELS))
+    at_depth = at_p2 + 1
+
+    if parameter_words:
+
+        @device_function
+        def ready_parameters(shared: Any, parameters: Any) -> Any:
+            """The parameters, copied to shared memory by the threads of the block."""
+            for i in range(cuda.threadIdx.x, parameter_words, cuda.blockDim.x):
+                shared[i] = parameters[i]
+            return shared
+
+    else:
+
+        @device_function
+        def ready_parameters(shared: Any, parameters: Any) -> Any:
+            """The parameters where they are."""
+            return parameters
+
+    @device_function
+    def end_rows(shared: Any, base: Any, rows: Any, step: Any, y0: Any, top: Any, slot: Any, job: Any) -> None:
+        """What stands right of the rows that have ended, by one thread."""
+        beyond = step - job[WIDTH]
+        if beyond >= 0 and y0 >= 1:
+            column = top - 1 + (rows if top < 1 else 0)
+            carry_on((shared,), (base, rows, step, y0 - 1, column, slot))
+            if beyond & 1 == 0:
+                end_row((shared,), (base, rows, step, y0 - 1, column, slot))
+                if y0 >= 2:
+                    column = top - 2 + (rows if top < 2 else 0)
+                    carry_on((shared,), (base, rows, step, y0 - 2, column, slot))
+
+    @device_function
+    def decode_lanes(exchange: Any, coarse: Any, cdf: Any, words: Any, k: Any, lanes: Any, members: Any, count: Any,
+                     state: Any, at: Any, end: Any) -> Any:  # fmt: skip
+        """One channel of a step by the first warp of a team: table rows in `exchange` become symbols."""
+        lane = cuda.threadIdx.x & (WARP - 1)
+        position = k
+        while True:
+            busy = k < lanes and position < count
+            if ballot(busy) == 0:
+                break
+            need = 0
+            if busy:
+                symbol, state, need = decode_stage((coarse, cdf), (exchange[position], state))
+                exchange[position] = symbol
+            # The lanes of a team are neighbours in the warp, from its first thread on.
+            wanting = (ballot(need != 0) >> (lane - k)) & members
+            if need != 0:
+                place = at + bit_count(wanting & ((1 << k) - 1))
+                word = words[place] if place < end else 0
+                state = refill_stage((words,), (state, word))[0]
+            at += bit_count(wanting)
+            position += lanes
+        return state, at
+
+    def decode(jobs: Any, team_log2: Any, parameters: Any, initial: Any, row_of: Any, coarse: Any, cdf: Any,
+               words: Any, pixels: Any, status: Any) -> None:  # fmt: skip
+        shared = shared_words()
+        thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+        team_threads = 1 << team_log2
+        wide = team_log2 > WARP_LOG2
+        team, k = thread >> team_log2, thread & (team_threads - 1)
+        rows = ((team_threads + 8) >> 2) << 2
+        base = parameter_words + hidden_words * threads + team * (ring_planes * rows + team_threads)
+        exchange = shared[base + ring_planes * rows :]
+        hidden = parameter_words + thread
+        index = cuda.blockIdx.x * (threads >> team_log2) + team
+        weights = ready_parameters(shared, parameters)
+        clear_ring(shared, base, rows, slots, initial, k, team_threads)
+
+        height, width, depth, lanes, steps, at, end = 0, 0, 0, 1, 0, 0, 0
+        state = 0
+        if index < jobs.shape[0]:
+            job = jobs[index]
+            height, width, depth, lanes = job[HEIGHT], job[WIDTH], job[DEPTH], job[LANES]
+            steps = width + 2 * height - 2
+            at, end = job[WORD_AT], job[WORD_END]
+            if k < lanes:
+                state = refill_stage((words,), (words[at + 2 * k + 1], words[at + 2 * k]))[0]
+                if words[at + 2 * k + 1] == 0:
+                    cuda.atomic.max(status, index, BAD_START)
+            # Lanes beyond the team's threads never have a pixel.
+            for other in range(k + team_threads, lanes, team_threads):
+                if words[at + 2 * other] != 0 or words[at + 2 * other + 1] != 1:
+                    cuda.atomic.max(status, index, BAD_END)
+            at += 2 * lanes
+        members = (1 << min(lanes, team_threads)) - 1
+        cuda.syncthreads()
+
+        step, slot, top, before = 0, 0, 0, 0
+        while ballot(step < steps) != 0:
+            y0, count = step_rows(step, height, width)
+            if y0 > before:
+                top = top + 1 if top + 1 < rows else 0
+                before = y0
+            active = k < count and step < steps
+            y = y0 + k
+            column = top + k - (rows if top + k >= rows else 0)
+            place = (base, rows, step, y, column, slot)
+            step_count = count if step < steps else 0
+            colour_count = step_count if depth == CHANNELS else 0
+            p0, p1, p2 = 0, 0, 0
+            if active:
+                known = context((shared,), place)
+                trunk((shared, weights), known + (hidden, threads))
+                mean0, row = head_0((shared, weights, row_of), known + (known[at_a0], hidden, threads))
+                exchange[k] = row
+            team_barrier(wide)
+            if k < WARP:
+                state, at = decode_lanes(exchange, coarse, cdf, words, k, lanes, members,
+                                         step_count, state, at, end)  # fmt: skip
+            team_barrier(wide)
+            colour = active and depth == CHANNELS
+            if active:
+                p0 = pixel_stage((shared,), (exchange[k], mean0))[0]
+                p1, p2 = p0, p0
+            if colour:
+                a1 = adaptive_1((shared,), known + (p0,))[0]
+                mean1, row = head_1((shared, weights, row_of), known + (mean0, p0, a1, hidden, threads))
+                exchange[k] = row
+            team_barrier(wide)
+            if k < WARP:
+                state, at = decode_lanes(exchange, coarse, cdf, words, k, lanes, members,
+                                         colour_count, state, at, end)  # fmt: skip
+            team_barrier(wide)
+            if colour:
+                p1 = pixel_stage((shared,), (exchange[k], mean1))[0]
+                a2 = adaptive_2((shared,), known + (p0, p1))[0]
+                mean2, row = head_2((shared, weights, row_of), known + (mean0, p0, mean1, p1, a2, hidden, threads))
+                exchange[k] = row
+            team_barrier(wide)
+            if k < WARP:
+                state, at = decode_lanes(exchange, coarse, cdf, words, k, lanes, members,
+                                         colour_count, state, at, end)  # fmt: skip
+            team_barrier(wide)
+            if active:
+                out = job[PIXELS_AT] + y * job[ROW_BYTES] + (step - 2 * y) * depth
+                if colour:
+                    p2 = pixel_stage((shared,), (exchange[k], mean2))[0]
+                    pixel = leave_colour((shared,), known + (a1, a2, p0, p1, p2) + place)[0]
+                    pixels[out + 1], pixels[out], pixels[out + 2] = p0, p1, p2
+                else:
+                    pixel = leave_grey((shared,), known + (0, 0, p0, p1, p2) + place)[0]
+                    pixels[out] = p0
+                if step == 2 * y:
+                    begin_row((shared,), (pixel,) + place)
+            if k == team_threads - 1 and step < steps:
+                end_rows(shared, base, rows, step, y0, top, slot, job)
+            step += 1
+            slot = slot + 1 if slot + 1 < slots else 0
+            team_barrier(wide)
+
+        if index < jobs.shape[0] and k < lanes:
+            if at > end:
+                cuda.atomic.max(status, index, WORDS_SHORT)
+            elif at < end:
+                cuda.atomic.max(status, index, WORDS_LEFT)
+            elif state != STATE_LOW:
+                cuda.atomic.max(status, index, BAD_END)
+
+    def walk(jobs: Any, team_log2: Any, initial: Any, pixels: Any, contexts: Any, total: Any) -> None:
+        shared = shared_words()
+        thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+        team_threads = 1 << team_log2
+        wide = team_log2 > WARP_LOG2
+        team, k = thread >> team_log2, thread & (team_threads - 1)
+        rows = ((team_threads + 8) >> 2) << 2
+        base = team * (ring_planes * rows + team_threads)
+        index = cuda.blockIdx.x * (threads >> team_log2) + team
+        clear_ring(shared, base, rows, slots, initial, k, team_threads)
+        height, width, depth, steps, number = 0, 0, 0, 0, 0
+        if index < jobs.shape[0]:
+            job = jobs[index]
+            height, width, depth = job[HEIGHT], job[WIDTH], job[DEPTH]
+            steps = width + 2 * height - 2
+            number = job[PIXEL_AT]
+        cuda.syncthreads()
+
+        step, slot, top, before = 0, 0, 0, 0
+        while ballot(step < steps) != 0:
+            y0, count = step_rows(step, height, width)
+            if y0 > before:
+                top = top + 1 if top + 1 < rows else 0
+                before = y0
+            active = k < count and step < steps
+            y = y0 + k
+            column = top + k - (rows if top + k >= rows else 0)
+            place = (base, rows, step, y, column, slot)
+            p0, p1, p2 = 0, 0, 0
+            if active:
+                at = job[PIXELS_AT] + y * job[ROW_BYTES] + (step - 2 * y) * depth
+                known = context((shared,), place)
+                if depth == CHANNELS:
+                    p0, p1, p2 = pixels[at + 1], pixels[at], pixels[at + 2]
+                    a1 = adaptive_1((shared,), known + (p0,))[0]
+                    a2 = adaptive_2((shared,), known + (p0, p1))[0]
+                    save_colour((contexts,), known + (a1, a2, p0, p1, p2, number + k, total))
+                else:
+                    p0 = pixels[at]
+                    p1, p2 = p0, p0
+                    save_grey((contexts,), known + (0, 0, p0, p1, p2, number + k, total))
+            team_barrier(wide)
+            if active:
+                if depth == CHANNELS:
+                    pixel = leave_colour((shared,), known + (a1, a2, p0, p1, p2) + place)[0]
+                else:
+                    pixel = leave_grey((shared,), known + (0, 0, p0, p1, p2) + place)[0]
+                if step == 2 * y:
+                    begin_row((shared,), (pixel,) + place)
+            if k == team_threads - 1 and step < steps:
+                end_rows(shared, base, rows, step, y0, top, slot, job)
+            number += count
+            step += 1
+            slot = slot + 1 if slot + 1 < slots else 0
+            team_barrier(wide)
+
+    def model(contexts: Any, total: Any, parameters: Any, row_of: Any, cdf: Any, intervals: Any) -> None:
+        shared = shared_words()
+        thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+        weights = ready_parameters(shared, parameters)
+        cuda.syncthreads()
+        hidden = parameter_words + thread
+        for number in range(cuda.blockIdx.x * threads + thread, total, threads * cuda.gridDim.x):
+            known = load_context((contexts,), (number, total))
+            # Behind inputs, exponent and bases: three predictions, three pixels, the number of channels.
+            a0, a1, a2 = known[at_a0], known[at_a1], known[at_a2]
+            p0, p1, p2 = known[at_p0], known[at_p1], known[at_p2]
+            trunk((shared, weights), known + (hidden, threads))
+            mean0, row = head_0((shared, weights, row_of), known + (a0, hidden, threads))
+            intervals[number] = interval_stage((cdf,), (mean0, row, p0))[0]
+            if known[at_depth] == CHANNELS:
+                mean1, row = head_1((shared, weights, row_of), known + (mean0, p0, a1, hidden, threads))
+                intervals[total + number] = interval_stage((cdf,), (mean1, row, p1))[0]
+                mean2, row = head_2((shared, weights, row_of), known + (mean0, p0, mean1, p1, a2, hidden, threads))
+                intervals[2 * total + number] = interval_stage((cdf,), (mean2, row, p2))[0]
+
+    return Kernels(decode, walk, model)

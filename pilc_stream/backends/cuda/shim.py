@@ -1,0 +1,194 @@
+"""Numba-CUDA behind one door: the compiler or its simulator, and the warp functions that the simulator lacks.
+
+`numba-cuda` is in maintenance and its heir has another name, so the rest of this package takes it from here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from numba import cuda as numba_cuda
+from numba import int32, int64, types
+from numba.core import config
+
+from pilc_stream.errors import DeviceError
+
+cuda: Any = numba_cuda
+SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
+"""Whether kernels run as Python threads; set by NUMBA_ENABLE_CUDASIM=1 before the first import of Numba."""
+
+WARP = 32
+ALL_LANES = 0xFFFFFFFF
+LOWEST_CAPABILITY = (7, 0)
+OLDEST_DRIVER = (12, 0)
+OUT_OF_MEMORY = 2
+DEFAULT_SHARED_BYTES = 48 << 10
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def device_function(body: Function) -> Function:
+    """Decorates what kernels call; always inlined."""
+    options = {} if SIMULATED else {"inline": "always"}
+    decorated: Function = cuda.jit(device=True, **options)(body)
+    return decorated
+
+
+if SIMULATED:
+    _lock = threading.Lock()
+
+    def _warp() -> tuple[int, threading.Barrier, list[bool]]:
+        """This thread's lane, its warp's barrier and its warp's votes."""
+        thread: Any = threading.current_thread()
+        manager, index = thread._manager, thread.threadIdx.x // WARP
+        with _lock:
+            warps = manager.__dict__.setdefault("warps", {})
+            if index not in warps:
+                size = min(WARP, manager._block_dim[0] - index * WARP)
+                warps[index] = threading.Barrier(size), [False] * WARP
+        return thread.threadIdx.x % WARP, *warps[index]
+
+    def syncwarp() -> None:
+        """Wait for the threads of the warp."""
+        _warp()[1].wait()
+
+    def ballot(condition: Any) -> Any:
+        """The threads of the warp, as bits, that call with a true condition; all of them call."""
+        lane, barrier, votes = _warp()
+        votes[lane] = bool(condition)
+        barrier.wait()
+        bits = sum(vote << lane for lane, vote in enumerate(votes))
+        barrier.wait()
+        return bits
+
+    def bit_count(bits: Any) -> Any:
+        """How many bits are set."""
+        return int(bits).bit_count()
+
+    @device_function
+    def shared_words() -> Any:
+        """The block's dynamic shared memory as int32, from a multiple of 16 bytes on."""
+        return cuda.shared.array(0, int32)
+
+else:
+
+    @device_function
+    def syncwarp() -> None:
+        """Wait for the threads of the warp."""
+        cuda.syncwarp(ALL_LANES)
+
+    @device_function
+    def ballot(condition: Any) -> Any:
+        """The threads of the warp, as bits, that call with a true condition; all of them call."""
+        return cuda.ballot_sync(ALL_LANES, condition)
+
+    @device_function
+    def bit_count(bits: Any) -> Any:
+        """How many bits are set."""
+        return cuda.popc(bits)
+
+    @device_function
+    def shared_words() -> Any:
+        """The block's dynamic shared memory as int32, from a multiple of 16 bytes on."""
+        return cuda.shared.array(0, int32, alignment=16)
+
+
+@device_function
+def team_barrier(wide: Any) -> None:
+    """Wait for the threads that share a tile: the block's if it has one tile, else the warp's."""
+    if wide:
+        cuda.syncthreads()
+    else:
+        syncwarp()
+
+
+class Kernel:
+    """A kernel, compiled when first launched."""
+
+    def __init__(self, body: Any, signature: tuple[Any, ...], most_registers: int | None = None) -> None:
+        """`signature`: the types of its arguments; `most_registers`: per thread, for blocks of many threads."""
+        self._body, self._signature, self._most_registers = body, signature, most_registers
+        self._compiled: Any = None
+        self._allowed = DEFAULT_SHARED_BYTES
+
+    def launch(self, blocks: int, threads: int, stream: Any, shared_bytes: int, *arguments: Any) -> None:
+        """Queue it on a stream."""
+        if self._compiled is None:
+            limits = {} if SIMULATED or self._most_registers is None else {"max_registers": self._most_registers}
+            self._compiled = cuda.jit(self._signature, **limits)(self._body)
+        if shared_bytes > self._allowed and not SIMULATED:
+            self._allow(shared_bytes)
+        self._compiled[blocks, threads, stream, shared_bytes](*arguments)
+
+    def _allow(self, shared_bytes: int) -> None:
+        # More than 48 KiB of dynamic shared memory must be asked for.
+        from numba.cuda.cudadrv.driver import CudaAPIError, binding, driver  # type: ignore[attr-defined]
+
+        function = self._compiled.overloads[self._signature]._codelibrary.get_cufunc()
+        attribute = binding.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        device = cuda.get_current_device()
+        try:
+            driver.cuKernelSetAttribute(attribute, shared_bytes, function.handle, device.id)
+        except CudaAPIError as error:
+            raise DeviceError(
+                f"cuda: {_name(device)} gives a block no {shared_bytes} bytes of shared memory ({error}), which tiles "
+                "of this size need; use 'cpu', whose payloads are the same"
+            ) from error
+        self._allowed = shared_bytes
+
+
+def check_device() -> None:
+    """Raise DeviceError unless there is a card that the kernels run on."""
+    if SIMULATED:
+        return
+    elsewhere = "use 'cpu', whose payloads are the same"
+    if not cuda.is_available():
+        raise DeviceError(f"device 'cuda': no CUDA driver with a card was found ({_driver_trouble()}); {elsewhere}")
+    version = cuda.cudadrv.driver.get_version()
+    if version < OLDEST_DRIVER:
+        raise DeviceError(
+            f"device 'cuda': the driver knows CUDA {version[0]}.{version[1]}, the kernels need {OLDEST_DRIVER[0]}."
+            f"{OLDEST_DRIVER[1]}; update the NVIDIA driver, or {elsewhere}"
+        )
+    device = cuda.get_current_device()
+    if device.compute_capability < LOWEST_CAPABILITY:
+        found = ".".join(map(str, device.compute_capability))
+        raise DeviceError(
+            f"device 'cuda': {_name(device)} has compute capability {found}, the kernels need 7.0 (Volta) or "
+            f"newer; {elsewhere}"
+        )
+
+
+def _name(device: Any) -> str:
+    name = device.name
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _driver_trouble() -> str:
+    reason = cuda.cuda_error()
+    return " ".join(str(reason).split()) if reason else "the driver lists none"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a CUDA call found too little memory on the card or of the host's pinned kind."""
+    return getattr(error, "code", None) == OUT_OF_MEMORY or "OUT_OF_MEMORY" in str(error)
+
+
+__all__ = [
+    "SIMULATED",
+    "WARP",
+    "Kernel",
+    "ballot",
+    "bit_count",
+    "check_device",
+    "cuda",
+    "device_function",
+    "int64",
+    "is_out_of_memory",
+    "shared_words",
+    "syncwarp",
+    "team_barrier",
+    "types",
+]

@@ -1,0 +1,510 @@
+"""What one thread does for one pixel, as stages (see `trace`): context, trunk, head, symbol, and what is left behind.
+
+Values go from stage to stage in registers: `context` gives the pixel's inputs, exponent, bases and first adaptive
+prediction, then the states of its adaptive units, packed; kernels pass them on, adding values of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pilc_stream.arith import rans
+from pilc_stream.arith.adaptive import (
+    AVERAGE_SHIFTS,
+    NORTH_EAST,
+    WEST,
+    average_input,
+    features,
+    inherited,
+    prediction,
+    updated_average,
+    updated_weights,
+)
+from pilc_stream.arith.context import (
+    CHANNELS,
+    ERROR_NEIGHBOURS,
+    context_inputs,
+    earlier_channel_inputs,
+    scaled_neighbours,
+)
+from pilc_stream.arith.fixed import scaled_input
+from pilc_stream.arith.perceptron import (
+    coupled,
+    hidden_activation,
+    limited_mean,
+    mean_centre,
+    mean_fraction,
+    mean_offset,
+    residual_symbol,
+    scale_index,
+    symbol_pixel,
+)
+from pilc_stream.arith.predictor import SUB_PREDICTORS, blend, recent_error, sub_prediction_error, sub_predictions
+from pilc_stream.backends.cuda.plan import BYTES, ERROR_WORDS, RECORDED_STEPS, SUB_WORDS, Plan, words_of
+from pilc_stream.backends.cuda.trace import stage
+
+Values = Sequence[Any]
+BASE_NEIGHBOURS = (WEST, (-1, 0), (-1, -1), NORTH_EAST)
+"""What the sub-predictors see, in the order of their arguments."""
+
+HALF_BYTES = 0x00FF00FF
+"""Every other byte of a word: sums of six errors stay within the 16 bits that each then has."""
+
+FINE = 16
+"""A CDF row is searched in two looks of 16 entries: every 16th, then the 16 from there."""
+
+LAST_OF_CDF = 1 << rans.PRECISION_BITS
+PLACE = 6
+"""Integers that say where a thread is: first word of its ring, columns, step, row, the row's column, pixel slot."""
+
+
+class Ring:
+    """A team's ring as the pixel at hand sees it. `place`: see `PLACE`."""
+
+    def __init__(self, plan: Plan, ops: Any, memory: Any, place: Values) -> None:
+        self.plan, self.ops, self.memory = plan, ops, memory
+        base, self.rows, self.step, self.y, self._column, self._slot = place
+        self._subs = base
+        self._errors = self._subs + RECORDED_STEPS * SUB_WORDS * self.rows
+        self._pixels = self._errors + RECORDED_STEPS * ERROR_WORDS * self.rows
+        self._states = self._pixels + plan.pixel_slots * self.rows
+
+    def column(self, dy: int) -> Any:
+        """The column of a row above (or one below) the pixel's."""
+        column = self._column + dy
+        if dy > 0:
+            return self.ops.choose(column >= self.rows, column - self.rows, column)
+        return column if dy == 0 else self.ops.choose(column < 0, column + self.rows, column)
+
+    def pixel_place(self, steps: int, column: Any) -> Any:
+        """Where the pixel word of a column lies, so many steps from now."""
+        slots, slot = self.plan.pixel_slots, self._slot + steps
+        if steps:
+            slot = self.ops.choose(slot < 0, slot + slots, slot) if steps < 0 else slot
+            slot = self.ops.choose(slot >= slots, slot - slots, slot) if steps > 0 else slot
+        return self._pixels + slot * self.rows + column
+
+    def pixel_word(self, dy: int, dx: int) -> Any:
+        """The three channels of a neighbour; rows above the tile repeat row 0, whose column is 0, at the same step."""
+        column = self.column(dy)
+        if dy < 0:
+            column = self.ops.choose(self.y < -dy, 0, column)
+        return self.memory[self.pixel_place(2 * dy + dx, column)]
+
+    def _recorded(self, dy: int, dx: int) -> Any:
+        return (self.step + (2 * dy + dx)) & (RECORDED_STEPS - 1)
+
+    def sub_place(self, dy: int, dx: int) -> Any:
+        """Where the sub-errors of a pixel lie."""
+        return self._subs + SUB_WORDS * (self._recorded(dy, dx) * self.rows + self.column(dy))
+
+    def error_place(self, dy: int, dx: int) -> Any:
+        """Where the first word of recorded errors of a pixel lies; the second is `rows` behind it."""
+        return self._errors + ERROR_WORDS * self._recorded(dy, dx) * self.rows + self.column(dy)
+
+    def state_place(self, word: int, dy: int) -> Any:
+        """Where a word of the state lies that the row's pixel of the last step left."""
+        return self._states + word * self.rows + self.column(dy)
+
+    def forget(self, dy: int, steps: Sequence[int]) -> None:
+        """Outside the tile: no errors at these steps from now, and the initial state."""
+        for steps_on in steps:
+            dx = steps_on - 2 * dy
+            self.memory.put_vector(self.sub_place(dy, dx), [0] * SUB_WORDS)
+            for i in range(ERROR_WORDS):
+                self.memory[self.error_place(dy, dx) + i * self.rows] = 0
+        for word, value in enumerate(self.plan.initial_state):
+            self.memory[self.state_place(word, dy)] = value
+
+    def recent_errors(self) -> list[list[Any]]:
+        """Per channel the sums of recent errors of each sub-predictor, four bytes at a time."""
+        vectors = [self.memory.vector(self.sub_place(dy, dx)) for dy, dx in ERROR_NEIGHBOURS]
+        sums: list[Any] = []
+        for j in range(SUB_WORDS):
+            even = recent_error(*(vector[j] & HALF_BYTES for vector in vectors))
+            odd = recent_error(*((vector[j] >> 8) & HALF_BYTES for vector in vectors))
+            sums += [even & 0xFFFF, odd & 0xFFFF, even >> 16, odd >> 16]
+        return [sums[SUB_PREDICTORS * c : SUB_PREDICTORS * (c + 1)] for c in range(CHANNELS)]
+
+    def inherited_state(self) -> list[list[Any]]:
+        """Per channel the weights and running means that the pixel starts from."""
+        rows = []
+        for c in range(CHANNELS):
+            values = []
+            for word in range(self.plan.state_offset(c), self.plan.state_offset(c + 1)):
+                west, north_east = (self.memory[self.state_place(word, dy)] for dy in (WEST[0], NORTH_EAST[0]))
+                values += [
+                    inherited(self.ops.signed_half(west, shift), self.ops.signed_half(north_east, shift))
+                    for shift in (0, 16)
+                ]
+            rows.append(values[: self.plan.state_values(c)])
+        return rows
+
+
+def unpacked(word: Any, c: int) -> Any:
+    """A channel of a pixel word."""
+    return (word >> (8 * c)) & 255
+
+
+def pack_all(ops: Any, values: Values) -> list[Any]:
+    """Bytes to words, the last filled with zeros."""
+    filled = [*values, *[0] * (-len(values) % BYTES)]
+    return [ops.pack_bytes(*filled[i : i + BYTES]) for i in range(0, len(filled), BYTES)]
+
+
+def pack_state(ops: Any, values: Values) -> list[Any]:
+    """Halves to words, the last filled with a zero."""
+    filled = [*values, *[0] * (len(values) % 2)]
+    return [ops.pack_halves(filled[i], filled[i + 1]) for i in range(0, len(filled), 2)]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What `context` gives, read back from its values."""
+
+    plan: Plan
+    ops: Any
+    values: Values
+
+    @property
+    def inputs(self) -> Values:
+        """The words of inputs."""
+        return self.values[: self.plan.inputs]
+
+    @property
+    def exponent(self) -> Any:
+        """The local exponent."""
+        return self.values[self.plan.inputs]
+
+    def base(self, c: int) -> Any:
+        """A channel's base."""
+        return self.values[self.plan.inputs + 1 + c]
+
+    @property
+    def first_prediction(self) -> Any:
+        """The adaptive prediction of channel 0."""
+        return self.values[self.plan.inputs + 1 + CHANNELS]
+
+    def state(self, c: int) -> tuple[list[Any], list[Any]]:
+        """Weights and running means that the pixel starts from."""
+        first = self.plan.inputs + 2 + CHANNELS
+        words = self.values[first + self.plan.state_offset(c) : first + self.plan.state_offset(c + 1)]
+        values = [self.ops.signed_half(word, shift) for word in words for shift in (0, 16)]
+        count = self.plan.state_values(c) - len(AVERAGE_SHIFTS)
+        return values[:count], values[count : count + len(AVERAGE_SHIFTS)]
+
+    def features(self, c: int, pixels: Values) -> list[Any]:
+        """The features of a channel's adaptive unit; `pixels`: the earlier channels."""
+        n = len(self.plan.spec.neighbours)
+        taps = range(self.plan.spec.taps)
+        scaled = [
+            [self.ops.signed_byte(self.inputs[(n * d + i) // BYTES], 8 * ((n * d + i) % BYTES)) for i in taps]
+            for d in range(c + 1)
+        ]
+        current = [scaled_input(16 * pixels[d] - self.base(d), self.exponent) for d in range(c)]
+        return features(c, scaled, current)
+
+
+def context(plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
+    """Inputs of the trunk, exponent, bases, first prediction, states. `values`: the place."""
+    spec = plan.spec
+    ring = Ring(plan, ops, memory[0], values)
+    words = {(dy, dx): ring.pixel_word(dy, dx) for dy, dx in dict.fromkeys([*BASE_NEIGHBOURS, *spec.neighbours])}
+
+    def pixel(c: int, dy: int, dx: int) -> Any:
+        return unpacked(words[dy, dx], c)
+
+    errors = ring.recent_errors()
+    bases = [
+        blend(sub_predictions(*(pixel(c, dy, dx) for dy, dx in BASE_NEIGHBOURS)), errors[c]) for c in range(CHANNELS)
+    ]
+    exponent, scaled, distances = scaled_neighbours(spec.neighbours, bases, pixel)
+    states = ring.inherited_state()
+    weights = [row[: -len(AVERAGE_SHIFTS)] for row in states]
+    predicted = prediction(weights[0], features(0, [row[: spec.taps] for row in scaled], []), bases[0], exponent)
+    averages = [average_input(average) for row in states for average in row[-len(AVERAGE_SHIFTS) :]]
+
+    recorded = {}
+    for dy, dx in ERROR_NEIGHBOURS:
+        at = ring.error_place(dy, dx)
+        both, last = memory[0][at], memory[0][at + ring.rows]
+        recorded[dy, dx] = ops.signed_half(both, 0), ops.signed_half(both, 16), last
+    inputs = context_inputs(scaled, distances, bases, exponent, lambda c, dy, dx: recorded[dy, dx][c], averages)
+    inputs += [scaled_input(predicted - bases[0], exponent)]
+    packed_states = [word for row in states for word in pack_state(ops, row)]
+    return [*pack_all(ops, inputs), exponent, *bases, predicted, *packed_states]
+
+
+def adaptive(c: int, plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
+    """The adaptive prediction of a later channel. `values`: of `context`, then the earlier channels' pixels."""
+    known = Known(plan, ops, values)
+    unit = known.features(c, values[-c:])
+    return [prediction(known.state(c)[0], unit, known.base(c), known.exponent)]
+
+
+def dense(
+    plan: Plan, ops: Any, memory: Any, parameters: Any, name: str, inputs: Values, out: Any, threads: Any
+) -> None:
+    """A layer of hidden units to the words ``out, out + threads, ...``, four units a word."""
+    words, at, size = plan.layer_words(name), plan.place(name), plan.group_words(name)
+
+    def group(index: Any) -> None:
+        first = at + BYTES + index * size
+        totals, shifts = parameters.vector(first), parameters.vector(first + BYTES)
+        for j, (word, value) in enumerate(zip(words, inputs, strict=True)):
+            weights = parameters.vector(first + BYTES * (2 + j))
+            totals = [ops.dot(total, value, weight, word.signed) for total, weight in zip(totals, weights, strict=True)]
+        units = [hidden_activation(total, shift) for total, shift in zip(totals, shifts, strict=True)]
+        memory[out + index * threads] = ops.pack_bytes(*units)
+
+    # The number of groups comes from memory, so that the compiler does not unroll the loop.
+    ops.repeat(parameters[at], group)
+
+
+def trunk(plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
+    """The trunk's units to shared memory. `memory`: shared, parameters.
+
+    `values`: of `context`, then the thread's first word of them, the stride.
+    """
+    *_, out, threads = values
+    inputs = Known(plan, ops, values).inputs
+    for i, width in enumerate(plan.spec.trunk):
+        dense(plan, ops, memory[0], memory[1], f"trunk.{i}", inputs, out, threads)
+        inputs = [memory[0][out + j * threads] for j in range(words_of(width))]
+    return [0]
+
+
+def head(c: int, plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
+    """A channel's mean and table row. `memory`: shared, parameters, `row_of`.
+
+    `values`: of `context`, then for each earlier channel its mean and its pixel, then this channel's adaptive
+    prediction, the thread's first word of hidden units and the stride.
+    """
+    spec, known = plan.spec, Known(plan, ops, values)
+    shared, parameters, row_of = memory
+    *_, predicted, out, threads = values
+    exponent = known.exponent
+    earlier, errors = [], []
+    for d in range(c):
+        mean, pixel = values[len(values) - 3 - 2 * c + 2 * d :][:2]
+        errors.append(16 * pixel - mean)
+        earlier += earlier_channel_inputs(errors[-1], 16 * pixel - known.base(d), exponent)
+    adapted = scaled_input(predicted - known.base(c), exponent)
+    inputs = [shared[out + j * threads] for j in range(words_of(spec.trunk[-1]))]
+    if c:
+        inputs += pack_all(ops, [*earlier, adapted])
+    hidden = out + plan.trunk_words * threads
+    dense(plan, ops, shared, parameters, f"head.{c}.hidden", inputs, hidden, threads)
+
+    name = f"head.{c}.mean"
+    at = plan.place(name)
+    totals, shifts = parameters.vector(at), parameters.vector(at + BYTES)
+    for j in range(words_of(spec.head)):
+        units, weights = shared[hidden + j * threads], parameters.vector(at + BYTES * (2 + j))
+        totals = [ops.dot(total, units, weight, False) for total, weight in zip(totals, weights, strict=True)]
+    mean_total = totals[0]
+    direct = [*known.inputs[: len(plan.direct_words) - 1], adapted]
+    behind = at + plan.group_words(name)
+    for j in range(0, len(direct), BYTES):
+        weights = parameters.vector(behind + j)
+        for value, weight in zip(direct[j : j + BYTES], weights, strict=False):
+            mean_total = ops.dot(mean_total, value, weight, True)
+
+    mean = predicted + mean_offset(mean_total, shifts[0], exponent)
+    for d in range(c):
+        mean = mean + coupled(totals[2 + d], shifts[2 + d], errors[d])
+    mean = limited_mean(mean)
+    scale = scale_index(totals[1], shifts[1], exponent, spec.scale_count)
+    return [mean, row_of[(scale << 4) + mean_fraction(mean)]]
+
+
+def leave(channels: int, plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
+    """What the pixel leaves in the ring: itself, its errors, its adaptive units' states. The pixel word.
+
+    `values`: of `context`, then the predictions of the channels 1 and 2, the three pixels, the place.
+    """
+    known = Known(plan, ops, values)
+    *later, p0, p1, p2 = values[-PLACE - 2 * CHANNELS + 1 : -PLACE]
+    pixels, predictions = [p0, p1, p2], [known.first_prediction, *later]
+    ring = Ring(plan, ops, memory[0], values[-PLACE:])
+    words = [ring.pixel_word(dy, dx) for dy, dx in BASE_NEIGHBOURS]
+    errors = [
+        sub_prediction_error(guess, pixels[c])
+        for c in range(CHANNELS)
+        for guess in sub_predictions(*(unpacked(word, c) for word in words))
+    ]
+    memory[0].put_vector(ring.sub_place(0, 0), pack_all(ops, errors))
+    misses = [16 * pixels[c] - predictions[c] if c < channels else 0 for c in range(CHANNELS)]
+    at = ring.error_place(0, 0)
+    memory[0][at] = ops.pack_halves(-1 * misses[0], -1 * misses[1])
+    memory[0][at + ring.rows] = -1 * misses[2]
+    for c in range(channels):
+        weights, averages = known.state(c)
+        after = updated_weights(c, weights, known.features(c, pixels[:c]), misses[c], known.exponent)
+        after += [updated_average(i, average, misses[c]) for i, average in enumerate(averages)]
+        for word, packed in enumerate(pack_state(ops, after), plan.state_offset(c)):
+            memory[0][ring.state_place(word, 0)] = packed
+    packed = ops.pack_bytes(*pixels, 0)
+    memory[0][ring.pixel_place(0, ring.column(0))] = packed
+    return [packed]
+
+
+def begin_row(plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
+    """At the first pixel of a row: what the row below sees to its left. `values`: the pixel word, the place."""
+    ring = Ring(plan, ops, memory[0], values[1:])
+    for steps in (-1, 0, 1):
+        memory[0][ring.pixel_place(steps, ring.column(1))] = values[0]
+    ring.forget(1, (0, 1))
+    return [0]
+
+
+def carry_on(plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
+    """Right of a row that has ended, its last pixel stands on. `values`: the place, of that row."""
+    ring = Ring(plan, ops, memory[0], values)
+    memory[0][ring.pixel_place(0, ring.column(0))] = memory[0][ring.pixel_place(-1, ring.column(0))]
+    return [0]
+
+
+def end_row(plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
+    """Right of a row that has just ended there are no errors, and the initial state. `values`: the place."""
+    Ring(plan, ops, memory[0], values).forget(0, (0,))
+    return [0]
+
+
+def save_context(channels: int, plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
+    """Everything that the perceptron needs of a pixel, to device memory: words `pixels` apart.
+
+    `memory`: contexts. `values`: of `context`, predictions of the channels 1 and 2, the three pixels, then the pixel's
+    index and the number of pixels.
+    """
+    known = Known(plan, ops, values)
+    second, third, *pixels, index, count = values[-2 * CHANNELS - 1 :]
+    out = [*known.inputs, ops.pack_bytes(*pixels, known.exponent | (8 if channels == 1 else 0))]
+    for c, predicted in enumerate([known.first_prediction, second, third]):
+        out.append(ops.pack_halves(known.base(c), predicted))
+    for word, value in enumerate(out):
+        memory[0][index + word * count] = value
+    return [0]
+
+
+def load_context(plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
+    """The inverse: inputs, exponent, bases, predictions, pixels, number of channels. `values`: index, count."""
+    index, count = values
+    words = [memory[0][index + word * count] for word in range(plan.inputs + 1 + CHANNELS)]
+    about, pairs = words[plan.inputs], words[plan.inputs + 1 :]
+    channels = CHANNELS - ((about >> 27) & 1) * (CHANNELS - 1)
+    bases, predictions = ([(pair >> shift) & 0xFFFF for pair in pairs] for shift in (0, 16))
+    pixels = [unpacked(about, c) for c in range(CHANNELS)]
+    return [*words[: plan.inputs], (about >> 24) & 7, *bases, *predictions, *pixels, channels]
+
+
+def interval(ops: Any, memory: Values, values: Values) -> Values:
+    """Start and frequency of a pixel's symbol, as halves of one word. `memory`: CDF, 16-bit entries.
+
+    `values`: mean, table row, pixel.
+    """
+    mean, row, pixel = values
+    symbol = residual_symbol(pixel, mean_centre(mean))
+    start = memory[0][row * 256 + symbol]
+    # Behind the last row's last entry there is no other, so the look stays within the row.
+    end = memory[0][row * 256 + symbol + (symbol < 255) * 1]
+    end = ops.choose(symbol < 255, end, LAST_OF_CDF)
+    return [ops.pack_halves(start, end - start)]
+
+
+def search(ops: Any, vectors: Values, value: Any, end: Any) -> tuple[Any, Any, Any]:
+    """Which of 16 rising entries, two to a word, is the last that is at most `value`; that entry; the next or `end`.
+
+    The entries stay in registers: each comparison keeps one half of them.
+    """
+    words, index, low, high = list(vectors), 0, words_low(vectors[0]), end
+    while len(words) > 1:
+        half = len(words) // 2
+        middle = words_low(words[half])
+        above = middle <= value
+        words = [ops.choose(above, right, left) for left, right in zip(words[:half], words[half:], strict=True)]
+        index = index + ops.choose(above, 2 * half, 0)
+        low, high = ops.choose(above, middle, low), ops.choose(above, high, middle)
+    middle = (words[0] >> 16) & 0xFFFF
+    above = middle <= value
+    return (
+        index + ops.choose(above, 1, 0),
+        ops.choose(above, middle, low),
+        ops.choose(above, high, middle),
+    )
+
+
+def words_low(word: Any) -> Any:
+    """The low half of a word, unsigned."""
+    return word & 0xFFFF
+
+
+def decode(ops: Any, memory: Values, values: Values) -> Values:
+    """One symbol: itself, the state behind it, whether a word is needed. `memory`: coarse table, CDF, as words.
+
+    `values`: table row, state.
+    """
+    row, state = values
+    coarse, cdf = memory
+    slot = rans.decode_slot(state)
+    at = row * (FINE // 2)
+    group, low, high = search(ops, [*coarse.vector(at), *coarse.vector(at + 4)], slot, LAST_OF_CDF)
+    at = row * 128 + group * (FINE // 2)
+    within, low, high = search(ops, [*cdf.vector(at), *cdf.vector(at + 4)], slot, high)
+    start, frequency = ops.unsigned(low), ops.unsigned(high - low)
+    after = rans.decode_advance(ops.unsigned(state), start, frequency)
+    return [group * FINE + within, ops.signed(after), (after < rans.STATE_LOW) * 1]
+
+
+def refill(ops: Any, memory: Values, values: Values) -> Values:
+    """The state with one more word. `values`: state, word."""
+    state, word = values
+    return [ops.signed((ops.unsigned(state) << rans.WORD_BITS) + ops.unsigned(word))]
+
+
+def pixel_of(ops: Any, memory: Values, values: Values) -> Values:
+    """The pixel of a symbol. `values`: symbol, mean."""
+    return [symbol_pixel(values[0], mean_centre(values[1]))]
+
+
+def must_emit(ops: Any, memory: Values, values: Values) -> Values:
+    """Whether a word leaves before a symbol, that word, and the state without it. `values`: state, interval."""
+    state, frequency = ops.unsigned(values[0]), ops.unsigned((values[1] >> 16) & 0xFFFF)
+    emit = rans.must_emit(state, frequency)
+    rest = ops.choose(emit, ops.signed(state >> rans.WORD_BITS), values[0])
+    return [emit * 1, words_low(values[0]), rest]
+
+
+def encode(ops: Any, memory: Values, values: Values) -> Values:
+    """The state after a symbol. `values`: state, interval."""
+    state, start, frequency = (ops.unsigned(v) for v in (values[0], values[1] & 0xFFFF, (values[1] >> 16) & 0xFFFF))
+    return [ops.signed(rans.encode_symbol(state, start, frequency))]
+
+
+class Stages:
+    """The stages of one architecture as functions for kernels: see the functions of the same names."""
+
+    def __init__(self, plan: Plan) -> None:
+        def made(body: Callable[..., Values], results: int = 1) -> Any:
+            return stage(partial(body, plan), results)
+
+        known = plan.inputs + 2 + CHANNELS + len(plan.initial_state)
+        self.context = made(context, known)
+        self.adaptive_1, self.adaptive_2 = (stage(partial(adaptive, c, plan), 1) for c in (1, 2))
+        self.trunk = made(trunk)
+        self.head_0, self.head_1, self.head_2 = (stage(partial(head, c, plan), 2) for c in range(CHANNELS))
+        self.leave_grey, self.leave_colour = (stage(partial(leave, count, plan), 1) for count in (1, CHANNELS))
+        self.begin_row, self.carry_on, self.end_row = made(begin_row), made(carry_on), made(end_row)
+        self.save_grey, self.save_colour = (stage(partial(save_context, count, plan), 1) for count in (1, CHANNELS))
+        self.load_context = made(load_context, plan.inputs + 2 + 3 * CHANNELS)
+
+
+interval_stage = stage(interval, 1)
+decode_stage = stage(decode, 3)
+refill_stage = stage(refill, 1)
+pixel_stage = stage(pixel_of, 1)
+emit_stage = stage(must_emit, 3)
+encode_stage = stage(encode, 1)
