@@ -73,13 +73,15 @@ def fit(
     data: Path,
     start: WaveModel,
     *,
-    minutes: float,
+    minutes: float = 5.0,
+    steps: int | None = None,
     seed: int = 0,
     images: int = SAMPLE_IMAGES,
     report_every: float = 5.0,
     progress: Callable[[FitProgress], None] = lambda _: None,
 ) -> Fitted:
-    """Tune `start` to the images below `data` for so many minutes, reading them included.
+    """Tune `start` to the images below `data` for so many minutes, reading them included; or for so many steps, which
+    gives the same model each time.
 
     A random sample of at most `images` images is taken, and of these so many pixels as can be used. One image in ten is
     held out to measure the gain. Raises UsageError where there are fewer than two images.
@@ -104,7 +106,8 @@ def fit(
     net.quantise()
     before = mean_bits(net, held_out)
     net.quantise(False)
-    steps = _optimise(net, rows, started, 60 * minutes, generator, report_every, progress)
+    seconds = max(60 * minutes - (time.monotonic() - started), 1e-3)
+    done = _optimise(net, rows, seconds, steps, generator, report_every, progress)
     round_weights(net, rows)
     after = mean_bits(net, held_out)
     run = {
@@ -114,7 +117,7 @@ def fit(
         "training_pixels": len(rows),
         "validation_bits": round(after, 4),
         "validation_bits_before": round(before, 4),
-        "steps": steps,
+        "steps": done,
         "seconds": round(time.monotonic() - started),
         "device": f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)",
         "versions": {"pilc-stream": __version__, "torch": torch.__version__, "numpy": np.__version__},
@@ -128,18 +131,17 @@ def fit(
 def _optimise(
     net: WaveNet,
     rows: PixelRows,
-    started: float,
     seconds: float,
+    steps: int | None,
     generator: np.random.Generator,
     report_every: float,
     progress: Callable[[FitProgress], None],
 ) -> int:
-    """Adam by the clock: the schedule of `train` with shares of the time instead of steps; returns the steps."""
+    """Adam by the clock or by steps: the schedule of `train` over either; returns the steps done."""
     optimiser = torch.optim.Adam(net.parameters(), lr=STAGE.rate_from, betas=(0.9, 0.99))
     begin, step, bits, count, reported = time.monotonic(), 0, 0.0, 0, time.monotonic()
-    whole = max(seconds - (begin - started), 1e-3)
     while True:
-        share = (time.monotonic() - begin) / whole
+        share = step / steps if steps is not None else (time.monotonic() - begin) / seconds
         if share >= 1 and step:
             return step
         rate = STAGE.rate(min(share, 1.0)) * min(1.0, (step + 1) / WARM_UP_STEPS)
