@@ -162,3 +162,24 @@ def test_interrupts_pass_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_policy_travels_with_the_store(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path), retries=RetryPolicy(attempts=9))
     assert pickle.loads(pickle.dumps(store)).retries == RetryPolicy(attempts=9)
+
+
+def test_many_objects_are_read_where_some_fail_at_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store.open(str(tmp_path), retries=RetryPolicy(sleep=lambda seconds: None))
+    paths = [f"{number}" for number in range(100)]
+    for path in paths:
+        store.put(path, path.encode())
+    calls = 0
+    read = LocalDisk.read
+
+    def failing(disk: LocalDisk, path: str) -> bytes:
+        nonlocal calls
+        calls += 1
+        if calls % 10 == 0:
+            raise ConnectionResetError
+        return read(disk, path)
+
+    monkeypatch.setattr(LocalDisk, "read", failing)
+    assert store.read_many(paths) == [path.encode() for path in paths]
+    with pytest.raises(StorageError, match="/missing: "):
+        store.read_many([*paths, "missing"])
