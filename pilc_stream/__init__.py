@@ -71,7 +71,8 @@ def decompress(
     `models` gives model files that do not ship with the package, by the digest that the payload names. Raises
     FormatError for damaged bytes, ModelNotFoundError, UsageError for a region outside the image.
     """
-    return decompress_batch([payload], regions=[region], device=device, threads=threads, models=models)[0]
+    image: Image = decompress_batch([payload], regions=[region], device=device, threads=threads, models=models)[0]
+    return image
 
 
 def decompress_batch(
@@ -81,11 +82,20 @@ def decompress_batch(
     device: str = "auto",
     threads: int = 1,
     models: Callable[[bytes], bytes | None] | None = None,
-) -> list[Image]:
-    """`decompress` for many payloads, of any codecs, at once."""
-    from pilc_stream.codecs import shared_decoder
+    out: str = "numpy",
+) -> list[Any]:
+    """`decompress` for many payloads, of any codecs, at once.
 
-    return shared_decoder(device, threads, models).decode(payloads, regions)
+    `out` is "numpy", or "torch" with the device "cuda": the images stay on the card as tensors, complete and ready for
+    any stream.
+    """
+    from pilc_stream.codecs import shared_decoder
+    from pilc_stream.errors import UsageError
+
+    if out not in ("numpy", "torch"):
+        raise UsageError(f"out={out!r}; images come out as 'numpy' arrays or 'torch' tensors")
+    decoder = shared_decoder(device, threads, models)
+    return decoder.decode_tensors(payloads, regions) if out == "torch" else decoder.decode(payloads, regions)
 
 
 def inspect(payload: bytes) -> PayloadInfo:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pilc_stream.backends.base import Engine, Tile, TileJob
+from pilc_stream.backends.base import DeviceEngine, Engine, Tile, TileJob
 from pilc_stream.errors import DeviceError, UsageError
 
 DEVICES = ("auto", "cpu", "cuda", "reference")
@@ -40,4 +40,4 @@ def _open_cuda() -> Engine:
     return CudaEngine()
 
 
-__all__ = ["DEVICES", "Engine", "Tile", "TileJob", "open_engine"]
+__all__ = ["DEVICES", "DeviceEngine", "Engine", "Tile", "TileJob", "open_engine"]

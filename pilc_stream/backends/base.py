@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,16 @@ class Engine(Protocol):
 
     def decode_tiles(self, model: WaveModel, jobs: Sequence[TileJob]) -> list[Tile]:
         """The tiles again. Raises FormatError for a stream that no encoder wrote."""
+
+
+@runtime_checkable
+class DeviceEngine(Engine, Protocol):
+    """An engine with memory of its own, where decoded pixels can stay."""
+
+    def decode_on_device(
+        self, model: WaveModel, jobs: Sequence[TileJob], places: Sequence[tuple[int, int]], pixel_bytes: int
+    ) -> Any:
+        """`pixel_bytes` bytes of device memory with each tile at its place: first byte, and bytes from row to row."""
 
 
 def pack_stream(states: NDArray[np.uint32], words: NDArray[np.uint16]) -> bytes:

@@ -15,7 +15,7 @@ from pilc_stream.backends.base import STATE_BYTES
 from pilc_stream.codecs.base import Codec, Image, TileDecoder, check_all_tiles, check_image, check_region
 from pilc_stream.codecs.raw import RawCodec, RawDecoder
 from pilc_stream.codecs.wave import WaveCodec, WaveDecoder
-from pilc_stream.errors import ModelError, ModelNotFoundError, TruncatedError, UsageError
+from pilc_stream.errors import DeviceError, ModelError, ModelNotFoundError, TruncatedError, UsageError
 from pilc_stream.models.model import WaveModel, load_model
 from pilc_stream.models.shipped import preset_bytes, preset_digests, preset_names
 from pilc_stream.records.payload import CHECKSUM_BYTES, Header, Payload, parse_header, parse_payload
@@ -110,6 +110,38 @@ class Decoder:
             )
             out.update(zip(indices, images, strict=True))
         return [out[index] for index in range(len(parsed))]
+
+    def decode_tensors(
+        self, payloads: Sequence[bytes | memoryview], regions: Sequence[Sequence[int] | None] | None = None
+    ) -> list[Any]:
+        """As `decode`, but torch tensors on the CUDA device, where the images were decoded.
+
+        Raises DeviceError where this decoder's device is another.
+        """
+        if self._device != "cuda":
+            raise DeviceError(f"device {self._device!r}: images as torch tensors are for the device 'cuda'")
+        parsed = [parse_payload(payload) for payload in payloads]
+        groups: dict[tuple[str, bytes], list[int]] = {}
+        for index, payload in enumerate(parsed):
+            groups.setdefault((payload.header.codec, payload.header.model_digest), []).append(index)
+        images: dict[int, Any] = {}
+        for key, indices in groups.items():
+            decoder, members = self._decoder(*key, parsed[indices[0]], None), [parsed[i] for i in indices]
+            found = (
+                decoder.decode_on_device(members)
+                if isinstance(decoder, WaveDecoder)
+                else decoder.decode(members, [None] * len(members))
+            )
+            images.update(zip(indices, found, strict=True))
+        from pilc_stream.backends.cuda.tensors import as_tensor
+
+        tensors = [as_tensor(images[index]) for index in range(len(parsed))]
+        for index, region in enumerate(regions or []):
+            if region is not None:
+                header = parsed[index].header
+                y, x, height, width = check_region(region, header.height, header.width)
+                tensors[index] = tensors[index][y : y + height, x : x + width]
+        return tensors
 
     def extras(self, payload: bytes) -> bytes:
         """The bytes carried along with the image; empty where there are none. Raises FormatError for damaged ones."""

@@ -15,16 +15,17 @@ from numpy.typing import NDArray
 
 from pilc_stream.arith.context import CHANNELS
 from pilc_stream.arith.rans import PRECISION_BITS, most_symbols_per_word
-from pilc_stream.backends import Engine, TileJob
+from pilc_stream.backends import DeviceEngine, Engine, TileJob
 from pilc_stream.backends.base import STATE_BYTES, WORD_BYTES
 from pilc_stream.codecs.base import Image, check_all_tiles, check_image, header_fields
 from pilc_stream.codecs.raw import RawCodec
-from pilc_stream.errors import FormatError, TruncatedError, UsageError
+from pilc_stream.errors import DeviceError, FormatError, TruncatedError, UsageError
 from pilc_stream.models.model import WaveModel
 from pilc_stream.records.payload import Header, Payload, pack_payload
 from pilc_stream.records.tiling import DEFAULT_TILE_LOG2, Region, Tiling, default_lanes_log2
 
 CHANNEL_COUNTS = (1, CHANNELS)
+ALIGNMENT = 16
 
 
 class WaveCodec:
@@ -107,6 +108,45 @@ class WaveDecoder:
 
     def decode(self, payloads: Sequence[Payload], regions: Sequence[Region | None]) -> list[Image]:
         """The images, or their regions from the tiles that touch them."""
+        jobs, wanted_tiles = self._jobs(payloads, regions)
+        tiles = iter(self.engine.decode_tiles(self.model, jobs))
+        out: list[Image] = []
+        for payload, region, wanted in zip(payloads, regions, wanted_tiles, strict=True):
+            header = payload.header
+            y0, x0, height, width = region or Region(0, 0, header.height, header.width)
+            image = np.empty((height, width, header.channels), np.uint8)
+            for index in wanted:
+                _paste(image, y0, x0, next(tiles), header.tiling.tile(index))
+            out.append(image[:, :, 0] if header.two_axes else image)
+        return out
+
+    def decode_on_device(self, payloads: Sequence[Payload]) -> list[Any]:
+        """The images as uint8 arrays in the device's memory, which each tile was decoded into at its place.
+
+        Raises DeviceError where the engine is not a device's.
+        """
+        if not isinstance(self.engine, DeviceEngine):
+            raise DeviceError(f"device {self.engine.name!r}: images cannot stay there; only those of 'cuda' can")
+        jobs, _ = self._jobs(payloads, [None] * len(payloads))
+        places, begins, total = [], [], 0
+        for payload in payloads:
+            header = payload.header
+            row_bytes = header.width * header.channels
+            for y, x, _, _ in header.tiling.tiles():
+                places.append((total + y * row_bytes + x * header.channels, row_bytes))
+            begins.append(total)
+            # Images begin at multiples of 16 bytes, as those who read them by vectors like it.
+            total += -(-header.height * row_bytes // ALIGNMENT) * ALIGNMENT
+        pixels = self.engine.decode_on_device(self.model, jobs, places, total)
+        return [
+            pixels[begin : begin + payload.header.raw_bytes].reshape(payload.header.shape)
+            for payload, begin in zip(payloads, begins, strict=True)
+        ]
+
+    def _jobs(
+        self, payloads: Sequence[Payload], regions: Sequence[Region | None]
+    ) -> tuple[list[TileJob], list[list[int]]]:
+        """The tiles to decode, their checksums checked, and for each payload the indices of its own."""
         jobs: list[TileJob] = []
         wanted_tiles: list[list[int]] = []
         for payload, region in zip(payloads, regions, strict=True):
@@ -123,17 +163,7 @@ class WaveDecoder:
                 job = TileJob(payload.tiles[index], height, width, header.channels, header.lanes_log2)
                 self._check_length(job)
                 jobs.append(job)
-
-        tiles = iter(self.engine.decode_tiles(self.model, jobs))
-        out: list[Image] = []
-        for payload, region, wanted in zip(payloads, regions, wanted_tiles, strict=True):
-            header = payload.header
-            y0, x0, height, width = region or Region(0, 0, header.height, header.width)
-            image = np.empty((height, width, header.channels), np.uint8)
-            for index in wanted:
-                _paste(image, y0, x0, next(tiles), header.tiling.tile(index))
-            out.append(image[:, :, 0] if header.two_axes else image)
-        return out
+        return jobs, wanted_tiles
 
     def _check_length(self, job: TileJob) -> None:
         """Raise TruncatedError where no stream of this length can hold the tile.

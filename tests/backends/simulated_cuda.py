@@ -13,11 +13,12 @@ import pytest
 from contents import CONTENTS, Tile
 from small_model import SPECS, random_model, small_model
 
+import pilc_stream as pilc
 from pilc_stream.backends.base import TileJob
-from pilc_stream.backends.cuda.engine import SMALLEST_BUDGET_BYTES, CudaEngine, Place
+from pilc_stream.backends.cuda.engine import SMALLEST_BUDGET_BYTES, CudaEngine
 from pilc_stream.backends.cuda.memory import Slot
 from pilc_stream.backends.reference import ReferenceEngine
-from pilc_stream.errors import DeviceError, FormatError
+from pilc_stream.errors import DeviceError, FormatError, UsageError
 from pilc_stream.models.model import WaveModel
 
 SHAPES = [(1, 1), (1, 9), (6, 1), (2, 2), (3, 5), (9, 4), (7, 12)]
@@ -96,7 +97,7 @@ def on_device() -> None:
     engine = CudaEngine()
     streams = engine.encode_tiles(model, tiles, [1, 0])
     # Two tiles side by side in an image of 4 x 8.
-    places = [Place(0, 24), Place(15, 24)]
+    places = [(0, 24), (15, 24)]
     pixels = engine.decode_on_device(model, jobs_of(streams, tiles, [1, 0]), places, 96).copy_to_host()
     assert np.array_equal(pixels.reshape(4, 8, 3), np.concatenate(tiles, axis=1))
 
@@ -119,6 +120,24 @@ def out_of_memory() -> None:
     assert 10**6 - refusals[0] == 4, "the batch is halved three times, from eight times the smallest"
 
 
+def front_door() -> None:
+    images = [CONTENTS["photo"](5, 7, 3, 1), CONTENTS["photo"](20, 4, 1, 2)[:, :, 0], np.full((2, 2), 300, np.uint16)]
+    payloads = pilc.compress_batch(images, device="cuda")
+    assert payloads == pilc.compress_batch(images, device="reference")
+    for image, back in zip(images, pilc.decompress_batch(payloads, device="cuda"), strict=True):
+        assert np.array_equal(image, back)
+        assert image.dtype == back.dtype
+    regions = [None, (3, 1, 9, 2), None]
+    tensors = pilc.decompress_batch(payloads, regions=regions, device="cuda", out="torch")
+    assert np.array_equal(tensors[0].numpy(), images[0])
+    assert np.array_equal(tensors[1].numpy(), images[1][3:12, 1:3])
+    assert np.array_equal(tensors[2].numpy(), images[2])
+    with pytest.raises(DeviceError, match="for the device 'cuda'"):
+        pilc.decompress_batch(payloads, device="cpu", out="torch")
+    with pytest.raises(UsageError, match="'numpy' arrays or 'torch' tensors"):
+        pilc.decompress_batch(payloads, device="cuda", out="jax")
+
+
 CASES: dict[str, Callable[[], None]] = {
     "shapes": shapes,
     "batches": batches,
@@ -129,6 +148,7 @@ CASES: dict[str, Callable[[], None]] = {
     "damage": damage,
     "on the device": on_device,
     "out of memory": out_of_memory,
+    "front door": front_door,
 }
 
 if __name__ == "__main__":

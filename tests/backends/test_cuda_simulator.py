@@ -21,6 +21,7 @@ CASES = [
     "damage",
     "on the device",
     "out of memory",
+    "front door",
 ]
 
 

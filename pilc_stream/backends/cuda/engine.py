@@ -31,13 +31,6 @@ MOST_BATCH_BYTES = 1 << 31
 Result = TypeVar("Result")
 
 
-class Place(NamedTuple):
-    """Where a decoded tile goes in a buffer of pixels: its first byte, and the bytes from row to row."""
-
-    first_byte: int
-    row_bytes: int
-
-
 class Decoding(NamedTuple):
     """A batch whose decoding is under way: which jobs, their status, and their pixels."""
 
@@ -109,7 +102,7 @@ class CudaEngine:
         return [out[index] for index in range(len(jobs))]
 
     def decode_on_device(
-        self, model: WaveModel, jobs: Sequence[TileJob], places: Sequence[Place], pixel_bytes: int
+        self, model: WaveModel, jobs: Sequence[TileJob], places: Sequence[tuple[int, int]], pixel_bytes: int
     ) -> Any:
         """Device memory, uint8 `(pixel_bytes,)`, with each tile at its place. It is complete and the caller's own."""
 
@@ -122,7 +115,7 @@ class CudaEngine:
         return self._with_retries(model, run)
 
     def _decoded(
-        self, program: Program, jobs: Sequence[TileJob], places: Sequence[Place] | None, pixels: Any
+        self, program: Program, jobs: Sequence[TileJob], places: Sequence[tuple[int, int]] | None, pixels: Any
     ) -> Iterator[tuple[list[int], NDArray[np.uint8] | None]]:
         """Batches of jobs with their pixels side by side, or None where they go to `pixels` by their `places`."""
         for job in jobs:
@@ -247,7 +240,7 @@ def _begin_encoding(
 
 
 def _begin_decoding(
-    slot: Slot, program: Program, jobs: Sequence[TileJob], places: Sequence[Place] | None, pixels: Any
+    slot: Slot, program: Program, jobs: Sequence[TileJob], places: Sequence[tuple[int, int]] | None, pixels: Any
 ) -> tuple[NDArray[np.int32], NDArray[np.uint8] | None]:
     """Queue a batch: each job's status, and the pixels side by side unless they have `places`."""
     shapes = [TileShape(job.height, job.width, job.channels, job.lanes_log2) for job in jobs]

@@ -44,6 +44,10 @@ MOST_SHARED_PARAMETERS = 4096
 """Words of parameters that a block copies to its shared memory; more would leave room for too few blocks."""
 
 
+FEW_REGISTERS = 128
+"""With so many a thread, a multiprocessor holds four blocks of 128 threads, or one of 512."""
+
+
 def words_of(values: int, per_word: int = BYTES) -> int:
     """Words that hold so many values."""
     return -(-values // per_word)
@@ -193,6 +197,11 @@ class Plan:
     def shared_parameters(self) -> int:
         """Words of parameters in shared memory: all or none."""
         return self.parameter_words if self.parameter_words <= MOST_SHARED_PARAMETERS else 0
+
+    @property
+    def most_registers(self) -> int | None:
+        """The limit that a small network's kernels fit without spills; larger ones need all that there are."""
+        return FEW_REGISTERS if self.shared_parameters else None
 
     def ring_words(self, rows: int) -> int:
         """Words of a team's ring of `rows` columns, without the exchange."""

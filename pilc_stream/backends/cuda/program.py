@@ -9,7 +9,7 @@ import numpy as np
 
 from pilc_stream.backends.cuda import coder
 from pilc_stream.backends.cuda.kernels import make_kernels
-from pilc_stream.backends.cuda.plan import Plan
+from pilc_stream.backends.cuda.plan import FEW_REGISTERS, Plan
 from pilc_stream.backends.cuda.shim import SIMULATED, WARP, Kernel, cuda, types
 from pilc_stream.models.model import WaveModel
 from pilc_stream.models.spec import WaveSpec
@@ -19,8 +19,7 @@ BLOCK_LOG2 = 3 if SIMULATED else 7
 
 WARP_LOG2 = WARP.bit_length() - 1
 MANY_THREADS = 512
-REGISTERS = 1 << 16
-"""Of a multiprocessor, all cards so far: what a block's threads share."""
+"""Blocks of so many threads launch only where each has 128 registers at most."""
 
 COPY_BLOCKS = 4096
 
@@ -56,7 +55,7 @@ class Walks(NamedTuple):
 @lru_cache(maxsize=16)
 def _walks(spec: WaveSpec, many_threads: bool) -> Walks:
     bodies = make_kernels(Plan(spec))
-    most = REGISTERS // MANY_THREADS if many_threads else None
+    most = FEW_REGISTERS if many_threads else Plan(spec).most_registers
     return Walks(*(Kernel(getattr(bodies, name), SIGNATURES[name], most) for name in Walks._fields))
 
 

@@ -134,11 +134,10 @@ class Word(Lanes):
 
     def __add__(self, other: Lanes | int) -> Word:
         if isinstance(other, Word) and other.masked is not None:
-            difference, condition = other.masked
+            (second, first), condition = other.masked[0].terms or (None, None), other.masked[1]
             # a + (b - a) * condition, the form of `arith.fixed.minimum`, is a choice.
-            if difference.terms is not None and difference.terms[1] is self:
-                first: Word = difference.terms[0]
-                return self._new(self.builder.ir.select(condition, first.value, self.value))
+            if second is not None and id(first) == id(self):
+                return self._new(self.builder.ir.select(condition, second.value, self.value))
         b, x, y = self._both(other)
         return self._new(b.add(x, y))
 

@@ -1,0 +1,153 @@
+"""Every kernel through PTX and ptxas for any card, without one: what it takes, and what it does for a pixel.
+
+Counts of instructions are PTX's, of the walk over one RGB pixel: each instruction once, those of a dense layer's loop
+once per group of units. Code for grey tiles, for borders and before the first step is counted with the rest, so the
+counts are a little too high.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pilc_stream.backends.cuda import coder
+from pilc_stream.backends.cuda.kernels import make_kernels
+from pilc_stream.backends.cuda.plan import Plan, words_of
+from pilc_stream.backends.cuda.program import BLOCK_LOG2, SIGNATURES
+from pilc_stream.backends.cuda.shim import cuda
+from pilc_stream.errors import DeviceError
+from pilc_stream.models.spec import WaveSpec
+
+CAPABILITIES = ((7, 0), (8, 0), (9, 0))
+"""Volta, Ampere, Hopper."""
+
+MODEL_KERNELS = ("decode", "walk", "model")
+"""Those that differ between architectures; the others are in `coder`."""
+
+_LABEL = re.compile(r"^\$L\w+:")
+_BRANCH = re.compile(r"bra(?:\.uni)?\s+(\$L\w+);")
+_MEMORY = re.compile(r"^(ld|st)\.(?:volatile\.)?(shared|global)(?:\.nc)?(?:\.v(\d))?\.[usfb](\d+)")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What ptxas says of a kernel on one capability: registers per thread, bytes of stack and of spills."""
+
+    kernel: str
+    capability: tuple[int, int]
+    registers: int
+    stack_bytes: int
+    spill_bytes: int
+    shared_bytes: int
+    """Dynamic shared memory of a block of the usual size, one team."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a kernel does for one RGB pixel: PTX instructions, of them `dp4a`, and bytes of memory."""
+
+    kernel: str
+    instructions: int
+    dp4a: int
+    shared_bytes: int
+    global_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+
+@lru_cache(maxsize=32)
+def ptx_of(spec: WaveSpec | None, kernel: str, capability: tuple[int, int]) -> str:
+    """A kernel of an architecture (or, without one, of the coder) as PTX."""
+    body = getattr(make_kernels(Plan(spec)), kernel) if spec else getattr(coder, kernel)
+    text, _ = cuda.compile_ptx(body, SIGNATURES[kernel], cc=capability)
+    return str(text)
+
+
+def resources(spec: WaveSpec | None, kernel: str, capability: tuple[int, int]) -> Resources:
+    """Compile a kernel to machine code. DeviceError where ptxas is missing or refuses it."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "kernel.ptx"
+        source.write_text(ptx_of(spec, kernel, capability))
+        architecture = f"sm_{capability[0]}{capability[1]}"
+        command = [_ptxas(), "-v", f"-arch={architecture}", str(source), "-o", str(Path(folder) / "kernel.cubin")]
+        most = Plan(spec).most_registers if spec else None
+        command += [f"--maxrregcount={most}"] if most else []
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DeviceError(f"ptxas refuses the kernel {kernel} for {architecture}: {done.stderr.strip()}")
+    registers = re.search(r"Used (\d+) registers", done.stderr)
+    frame = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", done.stderr)
+    if registers is None or frame is None:
+        raise DeviceError(f"ptxas does not say what the kernel {kernel} takes: {done.stderr.strip()}")
+    shared = shared_bytes(spec, kernel) if spec else 0
+    return Resources(kernel, capability, int(registers[1]), int(frame[1]), int(frame[2]) + int(frame[3]), shared)
+
+
+def shared_bytes(spec: WaveSpec, kernel: str) -> int:
+    """Shared memory of a block with one team (`model`: with none)."""
+    plan, threads = Plan(spec), 1 << BLOCK_LOG2
+    if kernel == "model":
+        return 4 * (plan.shared_parameters + plan.hidden_words * threads)
+    return 4 * plan.shared_words(threads, 1, perceptron=kernel == "decode")
+
+
+def _ptxas() -> str:
+    spec = find_spec("nvidia.cuda_nvcc")
+    for folder in spec.submodule_search_locations or [] if spec else []:
+        beside = Path(folder) / "bin" / "ptxas"
+        if beside.exists():
+            return str(beside)
+    found = shutil.which("ptxas")
+    if found is None:
+        raise DeviceError("ptxas is not installed; pip install nvidia-cuda-nvcc-cu12, or a CUDA toolkit of version 12")
+    return found
+
+
+def work(spec: WaveSpec, kernel: str, capability: tuple[int, int] = CAPABILITIES[0]) -> Work:
+    """What `decode`, `walk` or `model` does for a pixel."""
+    names = [name for name in spec.layers() if name.startswith("trunk") or name.endswith("hidden")]
+    groups = [words_of(spec.layers()[name][0]) for name in names] if kernel != "walk" else []
+    left = iter(groups)
+    totals = {"instructions": 0, "dp4a": 0, "shared": 0, "global": 0}
+    for label, block in _blocks(ptx_of(spec, kernel, capability)):
+        loops = any(label == target for line in block for target in _BRANCH.findall(line))
+        times = next(left) if loops and any("dp4a" in line for line in block) else 1
+        for name, count in _counts(block).items():
+            totals[name] += times * count
+    if next(left, None) is not None:
+        raise DeviceError(
+            f"the loops of the kernel {kernel} are not one for each of {names}; the compiler changed them"
+        )
+    return Work(kernel, totals["instructions"], totals["dp4a"], totals["shared"], totals["global"])
+
+
+def _blocks(ptx: str) -> Iterator[tuple[str, list[str]]]:
+    """The basic blocks of a kernel: label (empty for the first) and instructions."""
+    label, block = "", list[str]()
+    for line in (line.strip() for line in ptx.split("{", 1)[1].splitlines()):
+        if _LABEL.match(line):
+            yield label, block
+            label, block = line.rstrip(":"), []
+        elif line.endswith(";") and not line.startswith(("//", ".")):
+            block.append(re.sub(r"^@!?%p\d+\s+", "", line))
+    yield label, block
+
+
+def _counts(block: Sequence[str]) -> Mapping[str, int]:
+    counts = {"instructions": len(block), "dp4a": 0, "shared": 0, "global": 0}
+    for line in block:
+        counts["dp4a"] += line.startswith("dp4a")
+        access = _MEMORY.match(line)
+        if access:
+            counts[access[2]] += int(access[3] or 1) * int(access[4]) // 8
+    return counts

@@ -1,0 +1,69 @@
+"""Every CUDA kernel compiles for Volta, Ampere and Hopper, and takes no more than it may."""
+
+from __future__ import annotations
+
+import pytest
+from small_model import SPECS
+
+pytest.importorskip("numba_cuda", reason="Numba-CUDA is not installed")
+
+from pilc_stream.backends.cuda import coder, proof
+from pilc_stream.backends.cuda.plan import FEW_REGISTERS, Plan
+from pilc_stream.models.model import load_model
+from pilc_stream.models.shipped import preset_bytes
+from pilc_stream.models.spec import WaveSpec
+
+pytestmark = pytest.mark.slow
+
+V100_SHARED_BYTES = 96 << 10
+
+
+def fast() -> WaveSpec:
+    return load_model(preset_bytes("fast")).spec
+
+
+@pytest.mark.parametrize("capability", proof.CAPABILITIES)
+@pytest.mark.parametrize("kernel", coder.__all__)
+def test_the_coder(kernel: str, capability: tuple[int, int]) -> None:
+    found = proof.resources(None, kernel, capability)
+    assert found.spill_bytes == found.stack_bytes == 0
+    assert found.registers <= 64
+
+
+@pytest.mark.parametrize("capability", proof.CAPABILITIES)
+@pytest.mark.parametrize("kernel", proof.MODEL_KERNELS)
+def test_the_profile_fast(kernel: str, capability: tuple[int, int]) -> None:
+    found = proof.resources(fast(), kernel, capability)
+    print(found)
+    assert found.spill_bytes == found.stack_bytes == 0
+    # Four blocks' registers and, on Volta, three blocks' shared memory fit a multiprocessor.
+    assert found.registers <= FEW_REGISTERS
+    assert 3 * found.shared_bytes <= V100_SHARED_BYTES
+
+
+@pytest.mark.parametrize("kernel", proof.MODEL_KERNELS)
+def test_an_architecture_with_all_neighbours(kernel: str) -> None:
+    found = proof.resources(SPECS["all neighbours"], kernel, (7, 0))
+    assert found.shared_bytes <= V100_SHARED_BYTES
+    assert found.registers <= 255
+
+
+def test_the_network_runs_on_dp4a() -> None:
+    spec = fast()
+    done = proof.work(spec, "model")
+    words = [len(Plan(spec).layer_words(name)) for name in ("trunk.0", "head.0.hidden")]
+    # At least the trunk and three heads' hidden layers, four products each; at most one for each product.
+    least = 4 * (6 * words[0] + 3 * 3 * words[1])
+    assert least <= done.dp4a <= spec.macs_per_pixel()["network"] // 2
+    assert done.instructions > done.dp4a
+    # A pixel's context comes in and its three intervals go out.
+    assert done.global_bytes >= 4 * (Plan(spec).inputs + 4 + 3)
+
+
+def test_what_a_thread_reads_at_once() -> None:
+    ptx = proof.ptx_of(fast(), "decode", (7, 0))
+    assert "ld.shared.v4.u32" in ptx
+    assert "ld.global.v4.u32" in ptx
+    assert "dp4a.u32.s32" in ptx
+    assert "div.rn" not in ptx
+    assert "min.s32" in ptx
