@@ -29,7 +29,7 @@ from pilc_stream.backends.reference import ReferenceEngine
 from pilc_stream.codecs.raw import RawCodec
 from pilc_stream.codecs.wave import WaveCodec
 from pilc_stream.models.model import WaveModel, load_model
-from pilc_stream.models.shipped import preset_bytes
+from pilc_stream.models.shipped import preset_bytes, preset_names
 from pilc_stream.records.payload import Header, pack_payload
 
 FOLDER = Path(__file__).resolve().parent / "v1"
@@ -37,7 +37,7 @@ Image = NDArray[np.uint8] | NDArray[np.uint16]
 
 MODELS: dict[str, Callable[[], WaveModel]] = {
     "small": cache(small_model),
-    "fast": cache(lambda: load_model(preset_bytes("fast"))),
+    **{name: cache(lambda name=name: load_model(preset_bytes(name))) for name in preset_names()},
 }
 
 
@@ -109,12 +109,21 @@ RAW_CASES = [
 ]
 
 
+CASES_OF_OTHERS = ("grey", "colour", "tiles")
+"""Cases of profiles other than `small` and `fast`, which differ in their networks alone."""
+
+
+def wave_cases_of(model: str) -> list[Case]:
+    """The cases that there are golden payloads of."""
+    return [case for case in WAVE_CASES if model in ("small", "fast") or case.name in CASES_OF_OTHERS]
+
+
 def files_of(only: str | None) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Every golden file, or those of one model: its name, and what makes its content."""
     engine = ReferenceEngine()
     for name, model in MODELS.items():
         if only in (None, name):
-            for case in WAVE_CASES:
+            for case in wave_cases_of(name):
                 yield f"{name}-{case.name}.pilc", lambda case=case, model=model: case.encode(model(), engine)
     if only in (None, "small"):
         yield "small.safetensors", lambda: small_model().file_bytes

@@ -12,7 +12,7 @@ import pytest
 import schoolbook
 from engines import engine, every_engine
 from numpy.typing import NDArray
-from regenerate import FOLDER, MODELS, RAW_CASES, WAVE_CASES, Case, files_of
+from regenerate import FOLDER, MODELS, RAW_CASES, WAVE_CASES, Case, files_of, wave_cases_of
 from small_model import small_model
 
 from pilc_stream.codecs import Decoder, inspect_payload
@@ -22,7 +22,10 @@ from pilc_stream.records.payload import parse_payload
 
 wave_cases = pytest.mark.parametrize("case", WAVE_CASES, ids=lambda case: case.name)
 raw_cases = pytest.mark.parametrize("case", RAW_CASES, ids=lambda case: case.name)
-every_model = pytest.mark.parametrize("model_name", MODELS)
+every_model_and_case = pytest.mark.parametrize(
+    ("model_name", "case"),
+    [pytest.param(name, case, id=f"{name}-{case.name}") for name in MODELS for case in wave_cases_of(name)],
+)
 
 
 def golden(name: str) -> bytes:
@@ -42,8 +45,7 @@ def small_file(digest: bytes) -> bytes | None:
 
 
 @every_engine
-@every_model
-@wave_cases
+@every_model_and_case
 def test_payloads_decode_on_every_backend(engine_name: str, model_name: str, case: Case) -> None:
     payload = parse_payload(golden(f"{model_name}-{case.name}.pilc"))
     expected = pixels_of(case)
@@ -57,8 +59,7 @@ def test_payloads_decode_on_every_backend(engine_name: str, model_name: str, cas
 
 
 @every_engine
-@every_model
-@wave_cases
+@every_model_and_case
 def test_encoding_gives_the_same_bytes_on_every_backend(engine_name: str, model_name: str, case: Case) -> None:
     assert case.encode(MODELS[model_name](), engine(engine_name)) == golden(f"{model_name}-{case.name}.pilc")
 
@@ -82,9 +83,9 @@ def test_the_schoolbook_decodes_them_too(case: Case) -> None:
 
 
 def test_the_front_door_decodes_them_together() -> None:
-    cases = [case for case in WAVE_CASES for _ in MODELS]
-    payloads = [golden(f"{name}-{case.name}.pilc") for case in WAVE_CASES for name in MODELS]
-    for case, image in zip(cases, Decoder("cpu", models=small_file).decode(payloads), strict=True):
+    named = [(name, case) for name in MODELS for case in wave_cases_of(name)]
+    payloads = [golden(f"{name}-{case.name}.pilc") for name, case in named]
+    for (_, case), image in zip(named, Decoder("cpu", models=small_file).decode(payloads), strict=True):
         assert np.array_equal(image, pixels_of(case))
 
 

@@ -11,7 +11,7 @@ from engines import engine, every_engine
 from format_examples import DOCUMENT, EXTRAS, payload_of, raw_image, updated, wave_image
 from small_model import SMALL_SPEC, small_model
 
-from pilc_stream.arith import context, perceptron, predictor, rans
+from pilc_stream.arith import adaptive, context, perceptron, predictor, rans
 from pilc_stream.backends import base
 from pilc_stream.codecs import Decoder
 from pilc_stream.codecs.raw import RawCodec
@@ -19,7 +19,7 @@ from pilc_stream.codecs.wave import WaveCodec
 from pilc_stream.models import model, spec
 from pilc_stream.records import payload, tiling
 
-ROOMS = (payload, tiling, rans, context, predictor, perceptron, base, model, spec)
+ROOMS = (payload, tiling, rans, context, predictor, adaptive, perceptron, base, model, spec)
 
 
 def document() -> str:
