@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from pilc_stream.cli.console import messages, output, print_json
 from pilc_stream.cli.options import debug_option, device_option, json_option
+from pilc_stream.errors import UsageError
 
 
 @click.command()
@@ -25,6 +28,16 @@ from pilc_stream.cli.options import debug_option, device_option, json_option
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write the figures with the machine's facts here.",
 )
+@click.option(
+    "--roofline",
+    is_flag=True,
+    help="Time nothing: say what the CUDA kernels take and could reach on a V100 and an H200. Needs no card.",
+)
+@click.option(
+    "--card",
+    is_flag=True,
+    help="Time every stage on this machine's CUDA card, on batches of small, middle and large pictures.",
+)
 @json_option
 @debug_option
 def bench(
@@ -35,6 +48,8 @@ def bench(
     rounds: int,
     limit: int | None,
     record: Path | None,
+    roofline: bool,
+    card: bool,
     as_json: bool,
 ) -> None:
     """Time the profiles on the images in SOURCE, or on the pictures that come along.
@@ -45,12 +60,18 @@ def bench(
     1,000,000 bytes of them. What does not decode, or is not 8-bit grey or RGB, is left out and counted.
     """
     from pilc_stream.codecs import profiles as known_profiles
+
+    names = profiles or [name for name in known_profiles() if name != "raw"]
+    if roofline or card:
+        if source is not None or (roofline and card):
+            raise UsageError("--roofline and --card take neither SOURCE nor each other.")
+        _show(_roofline(names) if roofline else _card(names, rounds), record, as_json)
+        return
     from pilc_stream.reports.bench import bench_profiles
     from pilc_stream.reports.machine import machine_facts
     from pilc_stream.reports.sets import load_set
 
     image_set = load_set(source, limit)
-    names = profiles or [name for name in known_profiles() if name != "raw"]
     figures = bench_profiles(image_set, names, device, threads, rounds, _say_beginning)
     report = {
         "machine": machine_facts(),
@@ -68,6 +89,38 @@ def bench(
             f"{figure.profile}: {figure.bpsp:.4f} bits per sub-pixel, {figure.encode_mb_per_s:.1f} MB/s in, "
             f"{figure.decode_mb_per_s:.1f} MB/s out ({figure.images} images, {figure.threads} thread)"
         )
+
+
+def _roofline(profiles: Sequence[str]) -> tuple[dict[str, Any], str]:
+    from pilc_stream.models.model import load_model
+    from pilc_stream.models.shipped import preset_bytes
+    from pilc_stream.reports.roofline import ceilings, roofline, table
+
+    lines = []
+    for name in profiles:
+        messages().print(f"compiling {name}")
+        lines += [roofline(card, name, load_model(preset_bytes(name)).spec) for card in ceilings()]
+    return {"rooflines": [line.to_json() for line in lines]}, table(lines)
+
+
+def _card(profiles: Sequence[str], rounds: int) -> tuple[dict[str, Any], str]:
+    from pilc_stream.reports.card import bench_card, card_table
+
+    figures = bench_card(profiles, rounds=rounds, progress=messages().print)
+    return {"figures": [one.to_json() for one in figures]}, card_table(figures)
+
+
+def _show(found: tuple[dict[str, Any], str], record: Path | None, as_json: bool) -> None:
+    from pilc_stream.reports.machine import machine_facts
+
+    values, text = found
+    report = {"machine": machine_facts(), **values}
+    if record:
+        record.write_text(json.dumps(report, indent=2) + "\n")
+    if as_json:
+        print_json(report)
+    else:
+        output().print(text, markup=False, soft_wrap=True)
 
 
 def _say_beginning(label: str, done: int, total: int) -> None:

@@ -20,6 +20,7 @@ from pilc_stream.backends.cuda.memory import Slot
 from pilc_stream.backends.reference import ReferenceEngine
 from pilc_stream.errors import DeviceError, FormatError, UsageError
 from pilc_stream.models.model import WaveModel
+from pilc_stream.reports.card import BatchSize, bench_card, card_table
 
 SHAPES = [(1, 1), (1, 9), (6, 1), (2, 2), (3, 5), (9, 4), (7, 12)]
 """In teams of four and of eight threads; rings wrap in tiles of nine rows and more."""
@@ -138,6 +139,18 @@ def front_door() -> None:
         pilc.decompress_batch(payloads, device="cuda", out="jax")
 
 
+def card_figures() -> None:
+    sizes = [BatchSize(3, 5, 2), BatchSize(4, 4, 1)]
+    figures = bench_card(["fast"], sizes, rounds=1)
+    assert [one.size for one in figures] == sizes
+    for one in figures:
+        names = [stage.name for stage in one.stages]
+        assert {"encode: upload", "encode: network", "encode: coding", "encode: assembly"} < set(names)
+        assert {"decode: coding and network", "decode: download", "images from payloads"} < set(names)
+        assert all(stage.seconds > 0 for stage in one.stages)
+    assert card_table(figures).count("decode: download") == 2
+
+
 CASES: dict[str, Callable[[], None]] = {
     "shapes": shapes,
     "batches": batches,
@@ -149,6 +162,7 @@ CASES: dict[str, Callable[[], None]] = {
     "on the device": on_device,
     "out of memory": out_of_memory,
     "front door": front_door,
+    "figures of a card": card_figures,
 }
 
 if __name__ == "__main__":

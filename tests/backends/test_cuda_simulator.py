@@ -22,6 +22,7 @@ CASES = [
     "on the device",
     "out of memory",
     "front door",
+    "figures of a card",
 ]
 
 

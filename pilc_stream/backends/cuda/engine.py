@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pilc_stream.arith.rans import STATE_LOW
 from pilc_stream.backends.base import STATE_BYTES, WORD_BYTES, Tile, TileJob, check_end, split_stream
-from pilc_stream.backends.cuda.kernels import JOB_COLUMNS, Job, Status
+from pilc_stream.backends.cuda.batch import DecodingBatch, EncodingBatch
+from pilc_stream.backends.cuda.kernels import JOB_COLUMNS, Status
 from pilc_stream.backends.cuda.memory import Slot
 from pilc_stream.backends.cuda.plan import META_WORDS
-from pilc_stream.backends.cuda.program import CODER, Program
+from pilc_stream.backends.cuda.program import Program
 from pilc_stream.backends.cuda.shim import check_device, cuda, is_out_of_memory
-from pilc_stream.backends.cuda.work import TileShape, batches, runs
+from pilc_stream.backends.cuda.work import TileShape, batches
 from pilc_stream.errors import DeviceError, FormatError
 from pilc_stream.models.model import WaveModel
 
@@ -29,14 +30,6 @@ MOST_BATCH_BYTES = 1 << 31
 """Kernels count words of a batch in 32 bits; a batch of so many bytes stays far below."""
 
 Result = TypeVar("Result")
-
-
-class Decoding(NamedTuple):
-    """A batch whose decoding is under way: which jobs, their status, and their pixels."""
-
-    members: list[int]
-    status: NDArray[np.int32]
-    pixels: NDArray[np.uint8] | None
 
 
 class CudaEngine:
@@ -68,16 +61,14 @@ class CudaEngine:
                 words = program.plan.inputs + META_WORDS + shape.channels
                 return shape.pixels * (4 * words + 5 * shape.channels) + 8 * JOB_COLUMNS + 16 + (8 << shape.lanes_log2)
 
-            def begin(slot: Slot, members: list[int]) -> tuple[list[int], NDArray[np.int64], Any]:
-                return members, *_begin_encoding(
-                    slot, program, [shapes[i] for i in members], [tiles[i] for i in members]
-                )
+            def begin(slot: Slot, members: list[int]) -> tuple[list[int], EncodingBatch]:
+                batch = EncodingBatch(slot, program, [shapes[i] for i in members], [tiles[i] for i in members])
+                batch.begin()
+                return members, batch
 
-            for slot, (members, ends, streams) in self._pipelined(shapes, cost, begin):
-                data = slot.download(streams, "streams", int(ends[-1]))
-                slot.stream.synchronize()
-                start = 0
-                for index, end in zip(members, ends.tolist(), strict=True):
+            for _, (members, batch) in self._pipelined(shapes, cost, begin):
+                data, start = batch.download(), 0
+                for index, end in zip(members, batch.ends.tolist(), strict=True):
                     out[index] = data[start:end].tobytes()
                     start = end
 
@@ -127,14 +118,16 @@ class CudaEngine:
             shape = shapes[index]
             return len(jobs[index].stream) + 8 * JOB_COLUMNS + 4 + (0 if places else shape.pixels * shape.channels)
 
-        def begin(slot: Slot, members: list[int]) -> Decoding:
+        def begin(slot: Slot, members: list[int]) -> tuple[list[int], DecodingBatch]:
             own = [places[i] for i in members] if places else None
-            return Decoding(members, *_begin_decoding(slot, program, [jobs[i] for i in members], own, pixels))
+            batch = DecodingBatch(slot, program, [jobs[i] for i in members], own, pixels)
+            batch.begin()
+            return members, batch
 
-        for _, (members, status, decoded) in self._pipelined(shapes, cost, begin):
-            for position in np.flatnonzero(status).tolist():
-                _refuse(jobs[members[position]], Status(int(status[position])))
-            yield members, decoded
+        for _, (members, batch) in self._pipelined(shapes, cost, begin):
+            for position in np.flatnonzero(batch.status).tolist():
+                _refuse(jobs[members[position]], Status(int(batch.status[position])))
+            yield members, batch.decoded
 
     def _pipelined(
         self, shapes: Sequence[TileShape], cost: Callable[[int], int], begin: Callable[[Slot, list[int]], Result]
@@ -178,98 +171,6 @@ class CudaEngine:
         if model.sha256 not in self._programs:
             self._programs[model.sha256] = Program(model)
         return self._programs[model.sha256]
-
-
-def _job_rows(shapes: Sequence[TileShape]) -> NDArray[np.int64]:
-    rows = np.zeros((len(shapes), JOB_COLUMNS), np.int64)
-    for row, shape in zip(rows, shapes, strict=True):
-        row[: Job.LANES + 1] = shape.height, shape.width, shape.channels, 1 << shape.lanes_log2
-    return rows
-
-
-def _upload(slot: Slot, rows: NDArray[np.int64], size: int, fill: Callable[[NDArray[np.uint8]], None]) -> Any:
-    """One transfer: the jobs, then `size` bytes that `fill` writes; gives both on the device."""
-    host = slot.pinned("up", rows.nbytes + size, np.uint8)
-    host[: rows.nbytes] = rows.reshape(-1).view(np.uint8)
-    fill(host[rows.nbytes :])
-    device = slot.upload("up", host)
-    return device[: rows.nbytes].view(np.int64).reshape(rows.shape), device[rows.nbytes :]
-
-
-def _side_by_side(sizes: Sequence[int]) -> NDArray[np.int64]:
-    """Where each of some parts begins, and where the last one ends."""
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.array(sizes, np.int64))])
-
-
-def _begin_encoding(
-    slot: Slot, program: Program, shapes: Sequence[TileShape], tiles: Sequence[Tile]
-) -> tuple[NDArray[np.int64], Any]:
-    """Queue a batch: in which 16-bit word each stream will end, known once the slot is done, and all of them there."""
-    rows = _job_rows(shapes)
-    first_byte = _side_by_side([shape.pixels * shape.channels for shape in shapes])
-    first_pixel = _side_by_side([shape.pixels for shape in shapes])
-    pixels = int(first_pixel[-1])
-    rows[:, Job.PIXELS_AT] = first_byte[:-1]
-    rows[:, Job.ROW_BYTES] = [shape.width * shape.channels for shape in shapes]
-    # A symbol puts out one word at most.
-    rows[:, Job.WORD_AT], rows[:, Job.WORD_END] = first_byte[:-1], first_byte[1:]
-    rows[:, Job.PIXEL_AT] = first_pixel[:-1]
-
-    def fill(host: NDArray[np.uint8]) -> None:
-        for tile, at in zip(tiles, first_byte.tolist(), strict=False):
-            host[at : at + tile.size].reshape(tile.shape)[:] = tile
-
-    jobs, image = _upload(slot, rows, int(first_byte[-1]), fill)
-    most_lanes = max(1 << shape.lanes_log2 for shape in shapes)
-    contexts = slot.device("contexts", pixels * (program.plan.inputs + META_WORDS), np.int32)
-    intervals = slot.device("intervals", pixels * max(shape.channels for shape in shapes), np.int32)
-    words = slot.device("words", int(first_byte[-1]), np.uint16)
-    states = slot.device("states", len(shapes) * most_lanes, np.int32).reshape(len(shapes), most_lanes)
-    lengths = slot.device("lengths", len(shapes), np.int32)
-    ends = slot.device("ends", len(shapes), np.int64)
-    streams = slot.device("streams", int(first_byte[-1]) + 2 * len(shapes) * most_lanes, np.uint16)
-    for first, last, team in runs([shape.team_log2 for shape in shapes]):
-        program.walk(slot.stream, jobs[first:last], team, image, contexts, pixels)
-    program.model(slot.stream, contexts, pixels, intervals)
-    for first, last, log2 in runs([shape.lanes_log2 for shape in shapes]):
-        some = slice(first, last)
-        CODER.lanes(slot.stream, jobs[some], log2, intervals, pixels, words, states[some], lengths[some])
-    CODER.offsets(slot.stream, lengths, ends)
-    CODER.assemble(slot.stream, jobs, words, states, ends, streams)
-    return slot.download(ends, "ends", len(shapes)), streams
-
-
-def _begin_decoding(
-    slot: Slot, program: Program, jobs: Sequence[TileJob], places: Sequence[tuple[int, int]] | None, pixels: Any
-) -> tuple[NDArray[np.int32], NDArray[np.uint8] | None]:
-    """Queue a batch: each job's status, and the pixels side by side unless they have `places`."""
-    shapes = [TileShape(job.height, job.width, job.channels, job.lanes_log2) for job in jobs]
-    rows = _job_rows(shapes)
-    first_byte = _side_by_side([len(job.stream) for job in jobs])
-    first_pixel = _side_by_side([shape.pixels * shape.channels for shape in shapes])
-    rows[:, Job.WORD_AT], rows[:, Job.WORD_END] = first_byte[:-1] // WORD_BYTES, first_byte[1:] // WORD_BYTES
-    if places:
-        rows[:, [Job.PIXELS_AT, Job.ROW_BYTES]] = places
-    else:
-        rows[:, Job.PIXELS_AT] = first_pixel[:-1]
-        rows[:, Job.ROW_BYTES] = [shape.width * shape.channels for shape in shapes]
-
-    def fill(host: NDArray[np.uint8]) -> None:
-        for job, at in zip(jobs, first_byte.tolist(), strict=False):
-            host[at : at + len(job.stream)] = np.frombuffer(job.stream, np.uint8)
-
-    device_jobs, streams = _upload(slot, rows, int(first_byte[-1]), fill)
-    words = streams.view(np.uint16)
-    # Status and pixels come back in one transfer.
-    status_bytes = 4 * len(shapes)
-    back = slot.device("back", status_bytes + (0 if places else int(first_pixel[-1])), np.uint8)
-    status = back[:status_bytes].view(np.int32)
-    CODER.clear(slot.stream, status)
-    out = pixels if places else back[status_bytes:]
-    for first, last, team in runs([shape.team_log2 for shape in shapes]):
-        program.decode(slot.stream, device_jobs[first:last], team, words, out, status[first:last])
-    host = slot.download(back, "back", status_bytes + (0 if places else int(first_pixel[-1])))
-    return host[:status_bytes].view(np.int32), None if places else host[status_bytes:]
 
 
 def _refuse(job: TileJob, status: Status) -> None:

@@ -1,0 +1,184 @@
+"""What a CUDA card does with each profile: every stage alone, and the whole path from host memory to host memory.
+
+Stages are timed with the batch already where the stage needs it, by the host's clock around work that has ended, with
+medians of `rounds`. Batches are synthetic photographs, each image different.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilc_stream.arith.context import CHANNELS
+from pilc_stream.backends.base import Tile, TileJob
+from pilc_stream.backends.cuda.batch import DecodingBatch, EncodingBatch
+from pilc_stream.backends.cuda.engine import CudaEngine
+from pilc_stream.backends.cuda.memory import Slot
+from pilc_stream.backends.cuda.program import Program
+from pilc_stream.backends.cuda.shim import check_device
+from pilc_stream.backends.cuda.work import TileShape
+from pilc_stream.codecs import Decoder, open_codec
+from pilc_stream.errors import VerifyError
+from pilc_stream.models.model import WaveModel, load_model
+from pilc_stream.models.shipped import preset_bytes
+from pilc_stream.records.tiling import DEFAULT_TILE_LOG2, Tiling, default_lanes_log2
+
+Progress = Callable[[str], None]
+
+
+class BatchSize(NamedTuple):
+    """So many images of one size."""
+
+    height: int
+    width: int
+    images: int
+
+
+SIZES = (
+    BatchSize(32, 32, 100_000),
+    BatchSize(64, 64, 25_000),
+    BatchSize(512, 768, 256),
+    BatchSize(2048, 1365, 36),
+    BatchSize(2048, 1365, 1),
+)
+"""About 300 MB each, and a single large image."""
+
+
+SHARE_BYTES = 64 << 20
+"""Of a batch, whose stages are timed alone."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage's median seconds for a batch of `raw_bytes`."""
+
+    name: str
+    seconds: float
+    raw_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields and the rate as JSON values."""
+        return {"stage": self.name, "seconds": self.seconds, "mb_per_s": self.raw_bytes / self.seconds / 1e6}
+
+
+@dataclass(frozen=True)
+class CardFigures:
+    """A profile on batches of one size."""
+
+    profile: str
+    size: BatchSize
+    bpsp: float
+    stages: Sequence[Stage]
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return {
+            "profile": self.profile,
+            "size": self.size._asdict(),
+            "bits_per_sub_pixel": self.bpsp,
+            "stages": [stage.to_json() for stage in self.stages],
+        }
+
+
+def bench_card(
+    profiles: Sequence[str], sizes: Sequence[BatchSize] = SIZES, rounds: int = 5, progress: Progress = lambda _: None
+) -> list[CardFigures]:
+    """Every profile on every size. DeviceError without a card, VerifyError where pixels do not come back."""
+    check_device()
+    out = []
+    for size in sizes:
+        images = pictures(size)
+        for profile in profiles:
+            progress(f"{profile}: {size.images} images of {size.height} x {size.width}")
+            out.append(_bench(profile, load_model(preset_bytes(profile)), size, images, rounds))
+    return out
+
+
+def pictures(size: BatchSize) -> list[NDArray[np.uint8]]:
+    """Different images of one size: waves of light, an edge and a little noise, cut from one larger picture."""
+    random = np.random.default_rng(size)
+    height, width = size.height + 64, size.width + 4096
+    y, x = np.mgrid[:height, :width]
+    light = 110 + 60 * np.sin(x / 23) * np.cos(y / 17) + 40 * (x % 311 > y)
+    noise = random.normal(0, 2.5, (height, width, CHANNELS))
+    whole = np.clip(light[:, :, None] + noise + 9 * np.arange(CHANNELS), 0, 255).astype(np.uint8)
+    starts = zip(random.integers(0, 64, size.images), random.integers(0, 4096, size.images), strict=True)
+    return [whole[top : top + size.height, left : left + size.width] for top, left in starts]
+
+
+def _tiles(images: Sequence[Tile], size: BatchSize) -> tuple[list[Tile], list[int]]:
+    tiling = Tiling(size.height, size.width, DEFAULT_TILE_LOG2)
+    tiles = [image[y : y + h, x : x + w] for image in images for y, x, h, w in tiling.tiles()]
+    return tiles, [default_lanes_log2(tiling)] * len(tiles)
+
+
+def _bench(
+    profile: str, model: WaveModel, size: BatchSize, images: Sequence[NDArray[np.uint8]], rounds: int
+) -> CardFigures:
+    raw_bytes = size.height * size.width * CHANNELS * size.images
+    tiles, lanes = _tiles(images, size)
+    engine, stages = CudaEngine(), []
+
+    def timed(name: str, work: Callable[[], Any], of_bytes: int = raw_bytes) -> Any:
+        result = work()
+        seconds = []
+        for _ in range(rounds):
+            begin = time.perf_counter()
+            result = work()
+            seconds.append(time.perf_counter() - begin)
+        stages.append(Stage(name, statistics.median(seconds), of_bytes))
+        return result
+
+    streams = timed("encode tiles, host to host", lambda: engine.encode_tiles(model, tiles, lanes))
+    jobs = [
+        TileJob(memoryview(stream), tile.shape[0], tile.shape[1], tile.shape[2], log2)
+        for stream, tile, log2 in zip(streams, tiles, lanes, strict=True)
+    ]
+    decoded = timed("decode tiles, host to host", lambda: engine.decode_tiles(model, jobs))
+    if not all(np.array_equal(ours, tile) for ours, tile in zip(decoded, tiles, strict=True)):
+        raise VerifyError(f"{profile}: tiles of {size} did not come back from the card")
+
+    # The stages alone, on a share of the batch that one slot holds; rates are by that share.
+    share = slice(0, max(1, min(len(tiles), SHARE_BYTES // tiles[0].size)))
+    some, some_bytes = tiles[share], sum(tile.size for tile in tiles[share])
+    program = Program(model)
+    shapes = [TileShape(t.shape[0], t.shape[1], t.shape[2], n) for t, n in zip(some, lanes[share], strict=True)]
+    for direction, batch in (
+        ("encode", EncodingBatch(Slot(), program, shapes, some)),
+        ("decode", DecodingBatch(Slot(), program, jobs[share])),
+    ):
+        for name, work in batch.stages.items():
+            timed(f"{direction}: {name}", partial(_finished, batch.slot, work), some_bytes)
+        if isinstance(batch, EncodingBatch):
+            timed("encode: download", batch.download, some_bytes)
+
+    codec, decoder = open_codec(profile, "cuda"), Decoder("cuda")
+    payloads = timed("payloads from images", lambda: codec.encode(images))
+    timed("images from payloads", lambda: decoder.decode(payloads))
+    bits = 8 * sum(len(payload) for payload in payloads) / raw_bytes
+    return CardFigures(profile, size, bits, stages)
+
+
+def _finished(slot: Slot, work: Callable[[], None]) -> None:
+    work()
+    slot.stream.synchronize()
+
+
+def card_table(figures: Sequence[CardFigures]) -> str:
+    """The figures as a Markdown table."""
+    lines = ["| profile | pictures | stage | ms | MB/s |", "|---|---|---|---|---|"]
+    for one in figures:
+        pictures_named = f"{one.size.images} of {one.size.height} x {one.size.width}"
+        for stage in one.stages:
+            rate = stage.raw_bytes / stage.seconds / 1e6
+            lines.append(
+                f"| {one.profile} | {pictures_named} | {stage.name} | {stage.seconds * 1e3:.3f} | {rate:,.0f} |"
+            )
+    return "\n".join([*lines, "", "MB/s are of raw RGB, whatever the stage moves."])
