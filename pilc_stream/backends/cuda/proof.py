@@ -52,7 +52,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Work:
-    """What a kernel does for one RGB pixel: PTX instructions, of them `dp4a`, and bytes of memory."""
+    """What a kernel does for one RGB pixel: PTX instructions, of them `dp4a`, and bytes of memory (not of weights)."""
 
     kernel: str
     instructions: int
@@ -144,10 +144,11 @@ def _blocks(ptx: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _counts(block: Sequence[str]) -> Mapping[str, int]:
-    counts = {"instructions": len(block), "dp4a": 0, "shared": 0, "global": 0}
+    counts = {"instructions": len(block), "dp4a": sum(line.startswith("dp4a") for line in block)}
+    counts |= {"shared": 0, "global": 0}
     for line in block:
-        counts["dp4a"] += line.startswith("dp4a")
         access = _MEMORY.match(line)
-        if access:
+        # Weights that are not in shared memory: the same for all threads, from the cache of the multiprocessor.
+        if access and not (counts["dp4a"] and line.startswith("ld.global.v4")):
             counts[access[2]] += int(access[3] or 1) * int(access[4]) // 8
     return counts

@@ -1,0 +1,104 @@
+"""The CUDA backend's layout and work list: parameters where kernels look for them, batches within their budget."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_model import SPECS, random_model
+
+from pilc_stream.backends.cuda.plan import BYTES, Plan, ring_rows, team_log2, words_of
+from pilc_stream.backends.cuda.work import TileShape, batches, runs
+from pilc_stream.models.spec import EARLIER_INPUTS, WaveSpec
+
+
+def unit(plan: Plan, packed: np.ndarray, name: str, index: int) -> tuple[int, int, list[list[int]]]:
+    """Bias, shift and, for each word of inputs, the four weights of a unit."""
+    groups = 0 if name.endswith("mean") else BYTES
+    at = plan.place(name) + groups + index // BYTES * plan.group_words(name) + index % BYTES
+    words = packed[at + 2 * BYTES : at - index % BYTES + plan.group_words(name) : BYTES].copy()
+    return int(packed[at]), int(packed[at + BYTES]), [w.tolist() for w in words.view(np.int8).reshape(-1, 4)]
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_parameters_are_where_kernels_look_for_them(name: str) -> None:
+    model, plan = random_model(SPECS[name], seed=5), Plan(SPECS[name])
+    packed = plan.pack(model)
+    assert packed.dtype == np.int32
+    assert packed.shape == (plan.parameter_words,)
+    for layer_name, layer in model.layers.items():
+        if layer_name.endswith((".scale", ".coupling")):
+            continue
+        columns = [column for word in plan.layer_words(layer_name) for column in word.columns]
+        for index in range(len(layer.bias)):
+            bias, shift, weights = unit(plan, packed, layer_name, index)
+            assert (bias, shift) == (layer.bias[index], layer.shift[index])
+            flat = [weight for word in weights for weight in word]
+            assert flat == [0 if column is None else layer.weight[index, column] for column in columns]
+    for c in (1, 2):
+        hidden = SPECS[name].head
+        for part, first in (("scale", 1), ("coupling", 2)):
+            layer = model.layers[f"head.{c}.{part}"]
+            for index in range(len(layer.bias)):
+                bias, shift, weights = unit(plan, packed, f"head.{c}.mean", first + index)
+                flat = [weight for word in weights for weight in word]
+                assert (bias, shift, flat[:hidden]) == (
+                    layer.bias[index],
+                    layer.shift[index],
+                    list(layer.weight[index]),
+                )
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_input_of_a_layer_has_one_place(name: str) -> None:
+    spec, plan = SPECS[name], Plan(SPECS[name])
+    for layer_name, (_, inputs) in spec.layers().items():
+        if layer_name.endswith((".scale", ".coupling")):
+            continue
+        words = plan.layer_words(layer_name) + (plan.direct_words if layer_name.endswith("mean") else [])
+        columns = [column for word in words for column in word.columns if column is not None]
+        assert columns == list(range(inputs))
+    earlier = plan.layer_words("head.2.hidden")[words_of(spec.trunk[-1]) :]
+    assert all(word.signed for word in earlier)
+    assert len(earlier) == words_of(2 * EARLIER_INPUTS + 1)
+
+
+@given(st.integers(1, 1024), st.integers(1, 1024))
+def test_a_team_has_a_thread_for_each_pixel_of_a_step_and_a_ring_for_its_rows(height: int, width: int) -> None:
+    threads = 1 << team_log2(height, width)
+    longest = max(min(height - 1, t // 2) + 1 - max(0, (t - width + 2) // 2) for t in range(width + 2 * height - 2))
+    assert 4 <= threads <= 512
+    assert longest <= threads < max(8, 2 * longest)
+    # Three rows above the first, one about to begin.
+    assert ring_rows(threads) >= longest + 5
+    assert ring_rows(threads) % 4 == 0
+
+
+def test_shared_memory_of_the_usual_block_fits_three_times_on_volta() -> None:
+    six = WaveSpec(SPECS["six"].neighbours, taps=6, trunk=(22,), head=11)
+    assert 3 * 4 * Plan(six).shared_words(128, 1) <= 96 << 10
+
+
+shapes = st.builds(TileShape, st.integers(1, 300), st.integers(1, 300), st.sampled_from([1, 3]), st.integers(0, 5))
+
+
+@given(st.lists(shapes, max_size=30), st.integers(1, 10**6))
+def test_batches_hold_every_tile_once_within_the_budget(tiles: list[TileShape], budget: int) -> None:
+    found = batches(tiles, lambda i: tiles[i].pixels, budget)
+    assert sorted(index for batch in found for index in batch) == list(range(len(tiles)))
+    for batch in found:
+        assert len(batch) == 1 or sum(tiles[i].pixels for i in batch) <= budget
+        parts = list(runs([tiles[i].team_log2 for i in batch]))
+        assert [(p.first, p.last) for p in parts] == list(
+            zip([0, *[p.last for p in parts]], [p.last for p in parts], strict=False)
+        )
+        # One launch for each size of team, the largest first, and of equal ones the longest first.
+        kinds = [part.kind for part in parts]
+        assert kinds == sorted(set(kinds), reverse=True)
+        for before, after in pairwise(batch):
+            one, two = tiles[before], tiles[after]
+            if one[3] == two[3] and one.team_log2 == two.team_log2:
+                assert one.steps >= two.steps

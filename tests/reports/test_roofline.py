@@ -1,0 +1,52 @@
+"""The roofline: bounds from counts, predictions from bounds."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("numba_cuda", reason="Numba-CUDA is not installed")
+
+from pilc_stream.backends.cuda.proof import Resources, Work
+from pilc_stream.models.model import load_model
+from pilc_stream.models.shipped import preset_bytes
+from pilc_stream.reports.roofline import REALISTIC, Roofline, ceilings, roof, roofline, table, wavefront
+
+
+def test_the_wavefront_of_a_tile() -> None:
+    # Three rows of four: steps of 1, 1, 2, 2, 2, 2, 1, 1 pixels.
+    walk = wavefront(3, 4, lanes=1)
+    assert (walk.steps, walk.pixels, walk.threads, walk.turns) == (8, 12, 8 * 32, 12)
+    assert wavefront(3, 4, lanes=2).turns == 8
+    large = wavefront(256, 256, lanes=16)
+    assert (large.steps, large.pixels) == (766, 65536)
+
+
+def test_bounds_follow_the_card() -> None:
+    taken = Resources("model", (7, 0), registers=64, stack_bytes=0, spill_bytes=0, shared_bytes=1024)
+    done = Work("model", instructions=1000, dp4a=500, shared_bytes=100, global_bytes=90)
+    v100, h200 = (roof(card, taken, done) for card in ("V100", "H200"))
+    assert v100.bounds == {"integer": 80 * 1.53e9 * 64 / 1000, "memory": 900e9 / 90}
+    assert v100.pixels_per_s == REALISTIC * 80 * 1.53e9 * 64 / 1000
+    assert h200.pixels_per_s > v100.pixels_per_s
+    assert v100.blocks == 8
+    walk = roof("V100", Resources("walk", (7, 0), 128, 0, 0, 40_000), Work("walk", 1000, 0, 100, 90))
+    assert walk.blocks == 2
+    assert walk.bounds["integer"] < v100.bounds["integer"]
+    decode = roof("V100", Resources("decode", (7, 0), 128, 0, 0, 40_000), Work("decode", 1000, 0, 100, 90))
+    assert decode.bounds["latency"] < walk.bounds["latency"]
+    line = Roofline("V100", "any", {"decode": decode, "walk": walk, "model": v100})
+    assert line.encode_mb_per_s == pytest.approx(3e-6 / (1 / walk.pixels_per_s + 1 / v100.pixels_per_s))
+    assert "any on a V100" in table([line])
+    assert line.to_json()["kernels"]["walk"]["blocks"] == 2
+
+
+def test_every_card_is_described_with_its_source() -> None:
+    assert {"V100", "H200"} <= set(ceilings())
+    assert all(card.source for card in ceilings().values())
+
+
+@pytest.mark.slow
+def test_fast_is_predicted_to_do_a_gigabyte_each_way_on_a_v100() -> None:
+    line = roofline("V100", "fast", load_model(preset_bytes("fast")).spec)
+    print(table([line]))
+    assert min(line.encode_mb_per_s, line.decode_mb_per_s) >= 1000
