@@ -41,6 +41,15 @@ def test_the_profile_fast(kernel: str, capability: tuple[int, int]) -> None:
     assert 3 * found.shared_bytes <= V100_SHARED_BYTES
 
 
+@pytest.mark.parametrize("profile", ["default", "high"])
+@pytest.mark.parametrize("kernel", ["decode", "model"])
+def test_larger_profiles_do_not_spill_on_volta(kernel: str, profile: str) -> None:
+    found = proof.resources(load_model(preset_bytes(profile)).spec, kernel, (7, 0))
+    print(found)
+    assert found.spill_bytes == found.stack_bytes == 0
+    assert 2 * found.shared_bytes <= V100_SHARED_BYTES
+
+
 @pytest.mark.parametrize("kernel", proof.MODEL_KERNELS)
 def test_an_architecture_with_all_neighbours(kernel: str) -> None:
     found = proof.resources(SPECS["all neighbours"], kernel, (7, 0))

@@ -47,6 +47,9 @@ MOST_SHARED_PARAMETERS = 4096
 FEW_REGISTERS = 128
 """With so many a thread, a multiprocessor holds four blocks of 128 threads, or one of 512."""
 
+FEW_CARRIED_WORDS = 32
+"""Of inputs and states, which lie in registers from a step's beginning to its end."""
+
 
 def words_of(values: int, per_word: int = BYTES) -> int:
     """Words that hold so many values."""
@@ -200,8 +203,8 @@ class Plan:
 
     @property
     def most_registers(self) -> int | None:
-        """The limit that a small network's kernels fit without spills; larger ones need all that there are."""
-        return FEW_REGISTERS if self.shared_parameters else None
+        """The limit that kernels fit without spills if a pixel has few words to carry along; others need them all."""
+        return FEW_REGISTERS if self.inputs + len(self.initial_state) <= FEW_CARRIED_WORDS else None
 
     def ring_words(self, rows: int) -> int:
         """Words of a team's ring of `rows` columns, without the exchange."""
