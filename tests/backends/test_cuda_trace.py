@@ -16,7 +16,7 @@ from llvmlite import ir
 pytest.importorskip("numba_cuda", reason="Numba-CUDA is not installed")
 
 from pilc_stream.arith import fixed, predictor
-from pilc_stream.backends.cuda import stages
+from pilc_stream.backends.cuda import symbols
 from pilc_stream.backends.cuda.trace import PlainOps, TracedOps, Word
 from pilc_stream.backends.vector import I8, I32, CompiledModule
 
@@ -91,13 +91,13 @@ def blended(ops: Any, values: Sequence[Any]) -> Sequence[Any]:
 
 
 def symbol(ops: Any, values: Sequence[Any]) -> Sequence[Any]:
-    index, low, high = stages.search(ops, values[:8], values[8], stages.LAST_OF_CDF)
+    index, low, high = symbols.search(ops, values[:8], values[8], symbols.LAST_OF_CDF)
     return [index, low, high]
 
 
 def coded(ops: Any, values: Sequence[Any]) -> Sequence[Any]:
-    emit, word, rest = stages.must_emit(ops, [], values)
-    return [emit, word, rest, stages.encode(ops, [], [rest, values[1]])[0]]
+    emit, word, rest = symbols.must_emit(ops, [], values)
+    return [emit, word, rest, symbols.encode(ops, [], [rest, values[1]])[0]]
 
 
 words = st.integers(-(1 << 31), (1 << 31) - 1)
@@ -121,7 +121,7 @@ def test_the_base(pixels: list[int], errors: list[int]) -> None:
 def test_the_search(entries: list[int], value: int) -> None:
     row = np.array([0, *sorted(entries)], np.uint16)
     same(symbol, [*row.view(np.int32).tolist(), value], 3)
-    index, low, high = stages.search(PlainOps(), row.view(np.int32).tolist(), value, 65536)
+    index, low, high = symbols.search(PlainOps(), row.view(np.int32).tolist(), value, 65536)
     assert index == int(np.searchsorted(row, value, side="right")) - 1
     assert (low, high) == (row[index], 65536 if index == 15 else row[index + 1])
 

@@ -20,7 +20,8 @@ from pilc_stream.arith.context import BEFORE_FIRST, CHANNELS
 from pilc_stream.arith.rans import STATE_LOW
 from pilc_stream.backends.cuda.plan import ERROR_WORDS, RECORDED_STEPS, SUB_WORDS, Plan
 from pilc_stream.backends.cuda.shim import WARP, ballot, bit_count, cuda, device_function, shared_words, team_barrier
-from pilc_stream.backends.cuda.stages import Stages, decode_stage, interval_stage, pixel_stage, refill_stage
+from pilc_stream.backends.cuda.stages import Stages
+from pilc_stream.backends.cuda.symbols import decode_stage, interval_stage, pixel_stage, refill_stage
 
 BLOCK_LOG2 = 7
 """A block has at least ``2**7`` threads."""

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pilc_stream.arith import rans
 from pilc_stream.arith.adaptive import (
     AVERAGE_SHIFTS,
     NORTH_EAST,
     WEST,
     average_input,
     features,
-    inherited,
     prediction,
     updated_average,
     updated_weights,
@@ -35,130 +33,18 @@ from pilc_stream.arith.perceptron import (
     coupled,
     hidden_activation,
     limited_mean,
-    mean_centre,
     mean_fraction,
     mean_offset,
-    residual_symbol,
     scale_index,
-    symbol_pixel,
 )
-from pilc_stream.arith.predictor import SUB_PREDICTORS, blend, recent_error, sub_prediction_error, sub_predictions
-from pilc_stream.backends.cuda.plan import BYTES, ERROR_WORDS, RECORDED_STEPS, SUB_WORDS, Plan, words_of
+from pilc_stream.arith.predictor import blend, sub_prediction_error, sub_predictions
+from pilc_stream.backends.cuda.plan import BYTES, Plan, words_of
+from pilc_stream.backends.cuda.ring import PLACE, Ring, pack_all, pack_state, unpacked
 from pilc_stream.backends.cuda.trace import stage
 
 Values = Sequence[Any]
 BASE_NEIGHBOURS = (WEST, (-1, 0), (-1, -1), NORTH_EAST)
 """What the sub-predictors see, in the order of their arguments."""
-
-HALF_BYTES = 0x00FF00FF
-"""Every other byte of a word: sums of six errors stay within the 16 bits that each then has."""
-
-FINE = 16
-"""A CDF row is searched in two looks of 16 entries: every 16th, then the 16 from there."""
-
-LAST_OF_CDF = 1 << rans.PRECISION_BITS
-PLACE = 6
-"""Integers that say where a thread is: first word of its ring, columns, step, row, the row's column, pixel slot."""
-
-
-class Ring:
-    """A team's ring as the pixel at hand sees it. `place`: see `PLACE`."""
-
-    def __init__(self, plan: Plan, ops: Any, memory: Any, place: Values) -> None:
-        self.plan, self.ops, self.memory = plan, ops, memory
-        base, self.rows, self.step, self.y, self._column, self._slot = place
-        self._subs = base
-        self._errors = self._subs + RECORDED_STEPS * SUB_WORDS * self.rows
-        self._pixels = self._errors + RECORDED_STEPS * ERROR_WORDS * self.rows
-        self._states = self._pixels + plan.pixel_slots * self.rows
-
-    def column(self, dy: int) -> Any:
-        """The column of a row above (or one below) the pixel's."""
-        column = self._column + dy
-        if dy > 0:
-            return self.ops.choose(column >= self.rows, column - self.rows, column)
-        return column if dy == 0 else self.ops.choose(column < 0, column + self.rows, column)
-
-    def pixel_place(self, steps: int, column: Any) -> Any:
-        """Where the pixel word of a column lies, so many steps from now."""
-        slots, slot = self.plan.pixel_slots, self._slot + steps
-        if steps:
-            slot = self.ops.choose(slot < 0, slot + slots, slot) if steps < 0 else slot
-            slot = self.ops.choose(slot >= slots, slot - slots, slot) if steps > 0 else slot
-        return self._pixels + slot * self.rows + column
-
-    def pixel_word(self, dy: int, dx: int) -> Any:
-        """The three channels of a neighbour; rows above the tile repeat row 0, whose column is 0, at the same step."""
-        column = self.column(dy)
-        if dy < 0:
-            column = self.ops.choose(self.y < -dy, 0, column)
-        return self.memory[self.pixel_place(2 * dy + dx, column)]
-
-    def _recorded(self, dy: int, dx: int) -> Any:
-        return (self.step + (2 * dy + dx)) & (RECORDED_STEPS - 1)
-
-    def sub_place(self, dy: int, dx: int) -> Any:
-        """Where the sub-errors of a pixel lie."""
-        return self._subs + SUB_WORDS * (self._recorded(dy, dx) * self.rows + self.column(dy))
-
-    def error_place(self, dy: int, dx: int) -> Any:
-        """Where the first word of recorded errors of a pixel lies; the second is `rows` behind it."""
-        return self._errors + ERROR_WORDS * self._recorded(dy, dx) * self.rows + self.column(dy)
-
-    def state_place(self, word: int, dy: int) -> Any:
-        """Where a word of the state lies that the row's pixel of the last step left."""
-        return self._states + word * self.rows + self.column(dy)
-
-    def forget(self, dy: int, steps: Sequence[int]) -> None:
-        """Outside the tile: no errors at these steps from now, and the initial state."""
-        for steps_on in steps:
-            dx = steps_on - 2 * dy
-            self.memory.put_vector(self.sub_place(dy, dx), [0] * SUB_WORDS)
-            for i in range(ERROR_WORDS):
-                self.memory[self.error_place(dy, dx) + i * self.rows] = 0
-        for word, value in enumerate(self.plan.initial_state):
-            self.memory[self.state_place(word, dy)] = value
-
-    def recent_errors(self) -> list[list[Any]]:
-        """Per channel the sums of recent errors of each sub-predictor, four bytes at a time."""
-        vectors = [self.memory.vector(self.sub_place(dy, dx)) for dy, dx in ERROR_NEIGHBOURS]
-        sums: list[Any] = []
-        for j in range(SUB_WORDS):
-            even = recent_error(*(vector[j] & HALF_BYTES for vector in vectors))
-            odd = recent_error(*((vector[j] >> 8) & HALF_BYTES for vector in vectors))
-            sums += [even & 0xFFFF, odd & 0xFFFF, even >> 16, odd >> 16]
-        return [sums[SUB_PREDICTORS * c : SUB_PREDICTORS * (c + 1)] for c in range(CHANNELS)]
-
-    def inherited_state(self) -> list[list[Any]]:
-        """Per channel the weights and running means that the pixel starts from."""
-        rows = []
-        for c in range(CHANNELS):
-            values = []
-            for word in range(self.plan.state_offset(c), self.plan.state_offset(c + 1)):
-                west, north_east = (self.memory[self.state_place(word, dy)] for dy in (WEST[0], NORTH_EAST[0]))
-                values += [
-                    inherited(self.ops.signed_half(west, shift), self.ops.signed_half(north_east, shift))
-                    for shift in (0, 16)
-                ]
-            rows.append(values[: self.plan.state_values(c)])
-        return rows
-
-
-def unpacked(word: Any, c: int) -> Any:
-    """A channel of a pixel word."""
-    return (word >> (8 * c)) & 255
-
-
-def pack_all(ops: Any, values: Values) -> list[Any]:
-    """Bytes to words, the last filled with zeros."""
-    filled = [*values, *[0] * (-len(values) % BYTES)]
-    return [ops.pack_bytes(*filled[i : i + BYTES]) for i in range(0, len(filled), BYTES)]
-
-
-def pack_state(ops: Any, values: Values) -> list[Any]:
-    """Halves to words, the last filled with a zero."""
-    filled = [*values, *[0] * (len(values) % 2)]
-    return [ops.pack_halves(filled[i], filled[i + 1]) for i in range(0, len(filled), 2)]
 
 
 @dataclass(frozen=True)
@@ -401,89 +287,6 @@ def load_context(plan: Plan, ops: Any, memory: Values, values: Values) -> Values
     return [*words[: plan.inputs], (about >> 24) & 7, *bases, *predictions, *pixels, channels]
 
 
-def interval(ops: Any, memory: Values, values: Values) -> Values:
-    """Start and frequency of a pixel's symbol, as halves of one word. `memory`: CDF, 16-bit entries.
-
-    `values`: mean, table row, pixel.
-    """
-    mean, row, pixel = values
-    symbol = residual_symbol(pixel, mean_centre(mean))
-    start = memory[0][row * 256 + symbol]
-    # Behind the last row's last entry there is no other, so the look stays within the row.
-    end = memory[0][row * 256 + symbol + (symbol < 255) * 1]
-    end = ops.choose(symbol < 255, end, LAST_OF_CDF)
-    return [ops.pack_halves(start, end - start)]
-
-
-def search(ops: Any, vectors: Values, value: Any, end: Any) -> tuple[Any, Any, Any]:
-    """Which of 16 rising entries, two to a word, is the last that is at most `value`; that entry; the next or `end`.
-
-    The entries stay in registers: each comparison keeps one half of them.
-    """
-    words, index, low, high = list(vectors), 0, words_low(vectors[0]), end
-    while len(words) > 1:
-        half = len(words) // 2
-        middle = words_low(words[half])
-        above = middle <= value
-        words = [ops.choose(above, right, left) for left, right in zip(words[:half], words[half:], strict=True)]
-        index = index + ops.choose(above, 2 * half, 0)
-        low, high = ops.choose(above, middle, low), ops.choose(above, high, middle)
-    middle = (words[0] >> 16) & 0xFFFF
-    above = middle <= value
-    return (
-        index + ops.choose(above, 1, 0),
-        ops.choose(above, middle, low),
-        ops.choose(above, high, middle),
-    )
-
-
-def words_low(word: Any) -> Any:
-    """The low half of a word, unsigned."""
-    return word & 0xFFFF
-
-
-def decode(ops: Any, memory: Values, values: Values) -> Values:
-    """One symbol: itself, the state behind it, whether a word is needed. `memory`: coarse table, CDF, as words.
-
-    `values`: table row, state.
-    """
-    row, state = values
-    coarse, cdf = memory
-    slot = rans.decode_slot(state)
-    at = row * (FINE // 2)
-    group, low, high = search(ops, [*coarse.vector(at), *coarse.vector(at + 4)], slot, LAST_OF_CDF)
-    at = row * 128 + group * (FINE // 2)
-    within, low, high = search(ops, [*cdf.vector(at), *cdf.vector(at + 4)], slot, high)
-    start, frequency = ops.unsigned(low), ops.unsigned(high - low)
-    after = rans.decode_advance(ops.unsigned(state), start, frequency)
-    return [group * FINE + within, ops.signed(after), (after < rans.STATE_LOW) * 1]
-
-
-def refill(ops: Any, memory: Values, values: Values) -> Values:
-    """The state with one more word. `values`: state, word."""
-    state, word = values
-    return [ops.signed((ops.unsigned(state) << rans.WORD_BITS) + ops.unsigned(word))]
-
-
-def pixel_of(ops: Any, memory: Values, values: Values) -> Values:
-    """The pixel of a symbol. `values`: symbol, mean."""
-    return [symbol_pixel(values[0], mean_centre(values[1]))]
-
-
-def must_emit(ops: Any, memory: Values, values: Values) -> Values:
-    """Whether a word leaves before a symbol, that word, and the state without it. `values`: state, interval."""
-    state, frequency = ops.unsigned(values[0]), ops.unsigned((values[1] >> 16) & 0xFFFF)
-    emit = rans.must_emit(state, frequency)
-    rest = ops.choose(emit, ops.signed(state >> rans.WORD_BITS), values[0])
-    return [emit * 1, words_low(values[0]), rest]
-
-
-def encode(ops: Any, memory: Values, values: Values) -> Values:
-    """The state after a symbol. `values`: state, interval."""
-    state, start, frequency = (ops.unsigned(v) for v in (values[0], values[1] & 0xFFFF, (values[1] >> 16) & 0xFFFF))
-    return [ops.signed(rans.encode_symbol(state, start, frequency))]
-
-
 class Stages:
     """The stages of one architecture as functions for kernels: see the functions of the same names."""
 
@@ -500,11 +303,3 @@ class Stages:
         self.begin_row, self.carry_on, self.end_row = made(begin_row), made(carry_on), made(end_row)
         self.save_grey, self.save_colour = (stage(partial(save_context, count, plan), 1) for count in (1, CHANNELS))
         self.load_context = made(load_context, plan.inputs + 2 + 3 * CHANNELS)
-
-
-interval_stage = stage(interval, 1)
-decode_stage = stage(decode, 3)
-refill_stage = stage(refill, 1)
-pixel_stage = stage(pixel_of, 1)
-emit_stage = stage(must_emit, 3)
-encode_stage = stage(encode, 1)
