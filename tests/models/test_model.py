@@ -99,9 +99,9 @@ def test_at_the_bound_float32_sums_in_any_order_are_the_integer_sums(seed: int, 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"weight": np.full((4, 28), -128, np.int8)}, "trunk.0.weight holds -128"),
-        ({"weight": np.zeros((4, 27), np.int8)}, r"trunk.0.weight is int8 \(4, 27\), the specification asks for int8"),
-        ({"weight": np.zeros((4, 28), np.int16)}, "trunk.0.weight is int16"),
+        ({"weight": np.full((4, 35), -128, np.int8)}, "trunk.0.weight holds -128"),
+        ({"weight": np.zeros((4, 34), np.int8)}, r"trunk.0.weight is int8 \(4, 34\), the specification asks for int8"),
+        ({"weight": np.zeros((4, 35), np.int16)}, "trunk.0.weight is int16"),
         ({"bias": np.zeros(5, np.int32)}, "trunk.0.bias is int32"),
         ({"bias": np.zeros(4, np.float32)}, "trunk.0.bias is float32"),
         ({"shift": np.zeros((4, 1), np.uint8)}, "trunk.0.shift is uint8"),
