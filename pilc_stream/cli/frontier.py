@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pilc_stream.cli.console import duration, messages, output, print_json, quiet_libraries
 from pilc_stream.cli.options import debug_option, device_option, json_option
-from pilc_stream.cli.progress import Display
 from pilc_stream.errors import UsageError
+
+if TYPE_CHECKING:
+    from pilc_stream.cli.progress import Display
 
 
 def _names(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
@@ -109,6 +111,8 @@ def frontier(
     measured = []
     if data:
         contest = Contest(profiles, peers, efforts, skipped, device, threads, rounds, limit, processes)
+        from pilc_stream.cli.progress import Display
+
         with quiet_libraries(), Display(messages()) as display:
             measured = measure_sets(data, names, contest, record, _shown_on(display))
     report = build_report(shipped_costs(), measured, recorded())

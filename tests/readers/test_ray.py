@@ -133,13 +133,13 @@ def test_bad_samples_are_left_out_where_told(make_dataset: MakeDataset) -> None:
         read_pilc(made.url).take_all()
 
 
-def invert(row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, "image": 255 - row["image"]}
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_ray_data_writes_data_sets(make_dataset: MakeDataset, tmp_path: Path) -> None:
+    # A function in here travels by value: workers do not have this file's folder on their path.
+    def invert(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "image": 255 - row["image"]}
+
     made = make_dataset([7, 5], shape=(24, 20, 3), levels=16)
     target = str(tmp_path / "inverted")
     write_pilc(read_pilc(made.url, keys=True, parallelism=2).map(invert), target, shard_rows=4)
