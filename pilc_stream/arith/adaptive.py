@@ -58,6 +58,11 @@ def initial_weights(channel: int, taps: int) -> list[int]:
     return weights
 
 
+def initial_state(channel: int, taps: int) -> list[int]:
+    """What a channel starts from outside the tile: its weights, then its running means."""
+    return [*initial_weights(channel, taps), *[INITIAL_AVERAGE] * len(AVERAGE_SHIFTS)]
+
+
 def features(channel: int, scaled: Sequence[Sequence[Any]], current: Sequence[Any]) -> list[Any]:
     """The features of a channel's unit, in ``[-508, 508]``.
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pilc_stream.arith.adaptive import AVERAGE_SHIFTS, INITIAL_AVERAGE, feature_count, initial_weights
+from pilc_stream.arith import adaptive
+from pilc_stream.arith.adaptive import AVERAGE_SHIFTS, feature_count
 from pilc_stream.arith.context import CHANNELS
 from pilc_stream.models.model import Layer, WaveModel
 from pilc_stream.models.spec import EARLIER_INPUTS, WaveSpec
@@ -87,8 +88,7 @@ def state_offset(spec: WaveSpec, channel: int) -> int:
 
 def initial_state(spec: WaveSpec) -> NDArray[np.int16]:
     """What all planes of the state hold outside the tile."""
-    values = [[*initial_weights(c, spec.taps), *[INITIAL_AVERAGE] * len(AVERAGE_SHIFTS)] for c in range(CHANNELS)]
-    return np.array([value for row in values for value in row], np.int16)
+    return np.array([value for c in range(CHANNELS) for value in adaptive.initial_state(c, spec.taps)], np.int16)
 
 
 @dataclass(frozen=True)

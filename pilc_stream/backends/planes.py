@@ -17,7 +17,7 @@ from pilc_stream.arith.adaptive import (
     average_input,
     features,
     inherited,
-    initial_weights,
+    initial_state,
     prediction,
     updated_average,
     updated_weights,
@@ -141,7 +141,7 @@ def _walk_unit(c: int, values: Plane, base: Plane, exponent: Plane, target: Plan
     """A channel's adaptive unit over the wavefront: its predictions `(h, w)` and the running means `(2, h, w)` that
     each pixel starts from. `values` int64 `(features, h, w)`."""
     count, height, width = values.shape
-    start = np.array([*initial_weights(c, count - c), *[INITIAL_AVERAGE] * len(AVERAGE_SHIFTS)])
+    start = np.array(initial_state(c, count - c))
     predictions = np.empty((height, width), np.int64)
     averages = np.empty((len(AVERAGE_SHIFTS), height, width), np.int64)
     # What the pixel of each row left behind one step ago, row -1 first; where there is none, the initial values.

@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from pilc_stream.arith import rans
 from pilc_stream.arith.adaptive import (
     AVERAGE_SHIFTS,
-    INITIAL_AVERAGE,
     NORTH_EAST,
     WEST,
     average_input,
     features,
     inherited,
-    initial_weights,
+    initial_state,
     prediction,
     updated_average,
     updated_weights,
@@ -200,10 +199,7 @@ class DecodedTile:
         self.planes = np.zeros((CHANNELS, height, width), np.int64)
         self._sub_errors = np.zeros((CHANNELS, SUB_PREDICTORS, height, width), np.int64)
         self._errors = np.zeros((CHANNELS, height, width), np.int64)
-        self._initial = [
-            np.array([*initial_weights(c, spec.taps), *[INITIAL_AVERAGE] * len(AVERAGE_SHIFTS)])
-            for c in range(CHANNELS)
-        ]
+        self._initial = [np.array(initial_state(c, spec.taps)) for c in range(CHANNELS)]
         self._left = [np.zeros((len(initial), height, width), np.int64) for initial in self._initial]
         self._spec, self._width, self._channels = spec, width, channels
         self.ys = self.xs = np.zeros(0, np.int64)

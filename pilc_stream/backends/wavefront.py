@@ -233,6 +233,36 @@ def decode_gang(
     return True
 
 
+@njit(inline="always", cache=True)
+def fill_pixels(pixels: Any, gang: int, step: int, y0: int, count: int, order: Any, tiles: Any) -> None:
+    """Put the step's pixels into the ring; grey stands three times."""
+    for c in range(CHANNELS):
+        source = order[c] if tiles.shape[3] == CHANNELS else 0
+        for k in range(count):
+            y = y0 + k
+            for g in range(gang):
+                pixels[step % SLOTS, c, (y + ROWS_ABOVE) * gang + g] = tiles[g, y, step - 2 * y, source]
+
+
+@njit(inline="always", cache=True)
+def known_step(
+    kernels: Any, parameters: Any, ring: Any, scratch: Any, step: int, order: Any, tiles: Any
+) -> tuple[int, int]:
+    """Run all kernels on a step whose pixels are known; its first row and number of rows."""
+    gang, height, width, channels = tiles.shape
+    update = 4 if channels == CHANNELS else 5
+    y0, count = step_rows(step, height, width)
+    first = (y0 + ROWS_ABOVE) * gang
+    fill_pixels(ring[0], gang, step, y0, count, order, tiles)
+    pad_pixels(ring[0], gang, step, height, width)
+    if count:
+        for kernel in range(1 + channels):
+            run_kernel(kernels[kernel], ring, gang, step, first, count * gang, scratch, parameters)
+        run_kernel(kernels[update], ring, gang, step, first, count * gang, scratch, parameters)
+    pad_recorded(ring, gang, step, height, width)
+    return y0, count
+
+
 @njit(nogil=True, cache=True)
 def model_gang(
     kernels: Any, parameters: Any, row_of: Any, cdf: Any, ring: Any, scratch: Any, rows: int, means: int, indices: int,
@@ -244,20 +274,12 @@ def model_gang(
     """
     pixels = ring[0]
     gang, height, width, channels = tiles.shape
-    update = 4 if channels == CHANNELS else 5
     reset_ring(ring)
     done = 0
     for step in range(width + 2 * height - 2):
         slot = step % SLOTS
-        y0, count = step_rows(step, height, width)
+        y0, count = known_step(kernels, parameters, ring, scratch, step, order, tiles)
         first = (y0 + ROWS_ABOVE) * gang
-        fill_pixels(pixels, gang, step, y0, count, order, tiles)
-        pad_pixels(pixels, gang, step, height, width)
-        if count:
-            for kernel in range(1 + channels):
-                run_kernel(kernels[kernel], ring, gang, step, first, count * gang, scratch, parameters)
-            run_kernel(kernels[update], ring, gang, step, first, count * gang, scratch, parameters)
-        pad_recorded(ring, gang, step, height, width)
         for c in range(channels):
             for k in range(count):
                 for g in range(gang):
@@ -283,20 +305,10 @@ def context_gang(
     `inputs` int8 `(gang, h, w, n)`: input `i` is the byte from bit `bits[i]` on of scratch row `input_rows[i]`, minus
     `offset`. `values` int16 `(gang, h, w, m)`: the scratch rows `value_rows`.
     """
-    pixels = ring[0]
-    gang, height, width, channels = tiles.shape
-    update = 4 if channels == CHANNELS else 5
+    gang, height, width, _ = tiles.shape
     reset_ring(ring)
     for step in range(width + 2 * height - 2):
-        y0, count = step_rows(step, height, width)
-        first = (y0 + ROWS_ABOVE) * gang
-        fill_pixels(pixels, gang, step, y0, count, order, tiles)
-        pad_pixels(pixels, gang, step, height, width)
-        if count:
-            for kernel in range(1 + channels):
-                run_kernel(kernels[kernel], ring, gang, step, first, count * gang, scratch, parameters)
-            run_kernel(kernels[update], ring, gang, step, first, count * gang, scratch, parameters)
-        pad_recorded(ring, gang, step, height, width)
+        y0, count = known_step(kernels, parameters, ring, scratch, step, order, tiles)
         for k in range(count):
             y = y0 + k
             for g in range(gang):
@@ -307,17 +319,6 @@ def context_gang(
                     inputs[g, y, step - 2 * y, i] = (quad >> bits[i] & 255) - offset
                 for i in range(len(value_rows)):
                     values[g, y, step - 2 * y, i] = scratch[at + (value_rows[i] << vector_log2)]
-
-
-@njit(inline="always", cache=True)
-def fill_pixels(pixels: Any, gang: int, step: int, y0: int, count: int, order: Any, tiles: Any) -> None:
-    """Put the step's pixels into the ring; grey stands three times."""
-    for c in range(CHANNELS):
-        source = order[c] if tiles.shape[3] == CHANNELS else 0
-        for k in range(count):
-            y = y0 + k
-            for g in range(gang):
-                pixels[step % SLOTS, c, (y + ROWS_ABOVE) * gang + g] = tiles[g, y, step - 2 * y, source]
 
 
 @njit(nogil=True, cache=True)

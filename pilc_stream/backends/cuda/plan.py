@@ -23,7 +23,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pilc_stream.arith.adaptive import AVERAGE_SHIFTS, INITIAL_AVERAGE, initial_weights
+from pilc_stream.arith.adaptive import AVERAGE_SHIFTS, initial_state
 from pilc_stream.arith.context import CHANNELS, ROWS_ABOVE
 from pilc_stream.arith.predictor import SUB_PREDICTORS
 from pilc_stream.models.model import Layer, WaveModel
@@ -102,7 +102,7 @@ class Plan:
         """The words of a state outside the tile."""
         words = []
         for c in range(CHANNELS):
-            values = [*initial_weights(c, self.spec.taps), *[INITIAL_AVERAGE] * len(AVERAGE_SHIFTS)]
+            values = initial_state(c, self.spec.taps)
             values += [0] * (len(values) % 2)
             words += [low | high << 16 for low, high in zip(values[::2], values[1::2], strict=True)]
         return words
