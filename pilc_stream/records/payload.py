@@ -14,7 +14,13 @@ PAYLOAD_MAGIC = b"\xb1\x1c"
 """The first bytes of every payload; the first is no text and begins no other image format."""
 
 FORMAT_VERSION = 1
-CODEC_IDS = {"raw": 0, "wave": 1}
+CODEC_IDS = {"raw": 0, "wave": 1, "planes": 3, "webp": 4, "deep": 5}
+WITH_MODEL = frozenset(("wave",))
+"""Codecs whose payloads name a model."""
+
+MAX_TILE_LOG2S = {"wave": MAX_TILE_LOG2, "webp": 13, "deep": MAX_TILE_LOG2}
+"""Codecs that cut images into tiles, and how large these may be; what other codecs make is one stream."""
+
 MODEL_DIGEST_BYTES = 4
 CHECKSUM_BYTES = 4
 MAX_EDGE = (1 << 24) - 1
@@ -29,8 +35,8 @@ _KNOWN_FLAGS = _CHANNELS_MASK | _DEPTH_16 | _TWO_AXES | _HAS_EXTRAS
 class Header:
     """What a payload says before its tiles.
 
-    `two_axes`: the array was `(H, W)`, not `(H, W, C)`. `model_digest`, `tile_log2` and `lanes_log2` belong to codecs
-    with a model and stay empty and 0 for `raw`, whose pixels are one tile.
+    `two_axes`: the array was `(H, W)`, not `(H, W, C)`. `model_digest` and `lanes_log2` belong to codecs with a model,
+    `tile_log2` to codecs with tiles; they stay empty and 0 for others, whose pixels are one stream.
     """
 
     codec: str
@@ -61,13 +67,13 @@ class Header:
 
     @property
     def tiling(self) -> Tiling:
-        """The tiles of this image (codecs with a model)."""
+        """The tiles of this image (codecs with tiles)."""
         return Tiling(self.height, self.width, self.tile_log2)
 
     @property
     def tile_count(self) -> int:
         """Number of tiles that follow."""
-        return self.tiling.count if self.model_digest else 1
+        return self.tiling.count if self.tile_log2 else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +104,16 @@ def pack_payload(header: Header, tiles: Sequence[bytes]) -> bytes:
         | _TWO_AXES * header.two_axes
         | _HAS_EXTRAS * bool(header.extras)
     )
-    _put_varint(head, header.height)
-    _put_varint(head, header.width)
-    if header.model_digest:
-        head += header.model_digest
+    put_varint(head, header.height)
+    put_varint(head, header.width)
+    head += header.model_digest
+    if header.tile_log2:
         head.append(header.tile_log2 << 4 | header.lanes_log2)
     if header.extras:
-        _put_varint(head, len(header.extras))
+        put_varint(head, len(header.extras))
         head += header.extras
     for tile in tiles[:-1]:
-        _put_varint(head, len(tile))
+        put_varint(head, len(tile))
     head_crc = google_crc32c.value(bytes(head))
     out = bytearray(head)
     for index, tile in enumerate(tiles):
@@ -158,13 +164,13 @@ def _parse_directory(view: memoryview, payload_bytes: int) -> tuple[Header, int,
         raise _too_few(payload_bytes, header)
     lengths = []
     for _ in range(header.tile_count - 1):
-        length, position = _get_varint(view, position, "a tile's length")
+        length, position = get_varint(view, position, "a tile's length")
         lengths.append(length)
     rest = payload_bytes - position - sum(lengths) - CHECKSUM_BYTES * header.tile_count
     if rest < 0:
         raise _too_few(payload_bytes, header)
     lengths.append(rest)
-    if not header.model_digest and rest != header.raw_bytes:
+    if header.codec == "raw" and rest != header.raw_bytes:
         raise TruncatedError(f"payload (raw): {rest} bytes of pixels, {header.raw_bytes} announced")
     return header, position, lengths
 
@@ -194,27 +200,28 @@ def _parse_header(view: memoryview) -> tuple[Header, int]:
     two_axes = bool(flags & _TWO_AXES)
     if two_axes and channels != 1:
         raise FormatError(f"payload: says two axes but {channels} channels")
-    height, position = _get_varint(view, 4, "the height")
-    width, position = _get_varint(view, position, "the width")
+    height, position = get_varint(view, 4, "the height")
+    width, position = get_varint(view, position, "the width")
     if not (1 <= height <= MAX_EDGE and 1 <= width <= MAX_EDGE):
         raise FormatError(f"payload: {height} x {width} pixels; both edges must lie in 1..{MAX_EDGE}")
     codec = _CODEC_NAMES[codec_id]
     digest, tile_log2, lanes_log2 = b"", 0, 0
-    if codec != "raw":
-        end = position + MODEL_DIGEST_BYTES + 1
+    if codec in MAX_TILE_LOG2S:
+        end = position + MODEL_DIGEST_BYTES * (codec in WITH_MODEL) + 1
         if len(view) < end:
-            raise TruncatedError("payload: ends inside the model digest")
+            raise TruncatedError("payload: ends inside the model digest or the tiling")
         digest = bytes(view[position : end - 1])
         tile_log2, lanes_log2 = view[end - 1] >> 4, view[end - 1] & 15
         position = end
-        if not MIN_TILE_LOG2 <= tile_log2 <= MAX_TILE_LOG2 or lanes_log2 > MAX_LANES_LOG2:
+        most_lanes = MAX_LANES_LOG2 if codec in WITH_MODEL else 0
+        if not MIN_TILE_LOG2 <= tile_log2 <= MAX_TILE_LOG2S[codec] or lanes_log2 > most_lanes:
             raise FormatError(
-                f"payload: tiles of 2**{tile_log2} with 2**{lanes_log2} lanes; tiles must lie in "
-                f"2**{MIN_TILE_LOG2}..2**{MAX_TILE_LOG2}, lanes in 1..2**{MAX_LANES_LOG2}"
+                f"payload ({codec}): tiles of 2**{tile_log2} with 2**{lanes_log2} lanes; tiles must lie in "
+                f"2**{MIN_TILE_LOG2}..2**{MAX_TILE_LOG2S[codec]}, lanes in 1..2**{most_lanes}"
             )
     extras = b""
     if flags & _HAS_EXTRAS:
-        length, position = _get_varint(view, position, "the length of the extras")
+        length, position = get_varint(view, position, "the length of the extras")
         if not 0 < length <= len(view) - position:
             raise TruncatedError(f"payload: {length} bytes of extras announced, {len(view) - position} left")
         extras = bytes(view[position : position + length])
@@ -234,14 +241,16 @@ def _checksum(head_crc: int, index: int, tile: bytes | memoryview) -> int:
     return int(google_crc32c.extend(head_crc, index.to_bytes(4, "little") + bytes(tile)))
 
 
-def _put_varint(out: bytearray, value: int) -> None:
+def put_varint(out: bytearray, value: int) -> None:
+    """Append `value` in seven bits to a byte, the lowest first."""
     while value >= 128:
         out.append(value & 127 | 128)
         value >>= 7
     out.append(value)
 
 
-def _get_varint(view: memoryview, position: int, what: str) -> tuple[int, int]:
+def get_varint(view: memoryview, position: int, what: str) -> tuple[int, int]:
+    """The number at `position`, and the place behind it; `what` names it in errors. Raises FormatError."""
     value = 0
     for shift in range(0, 35, 7):
         if position >= len(view):

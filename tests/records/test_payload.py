@@ -147,7 +147,7 @@ DIGEST = b"\xaa\xbb\xcc\xdd"
         (head(0x10, 0, b"\x80\x00", 1), FormatError, "the height is not written in its shortest form"),
         (head(0x10, 0, 1, b"\x81\x80\x00"), FormatError, "the width is not written in its shortest form"),
         (head(0x10, 0, b"\x80\x80\x80\x80\x80\x01", 1), FormatError, "the height takes more than five bytes"),
-        (head(0x11, 0, 1, 1, DIGEST), TruncatedError, "ends inside the model digest"),
+        (head(0x11, 0, 1, 1, DIGEST), TruncatedError, "ends inside the model digest or the tiling"),
         (head(0x11, 0, 1, 1, DIGEST, 0x30), FormatError, r"tiles of 2\*\*3 with 2\*\*0 lanes"),
         (head(0x11, 0, 1, 1, DIGEST, 0xB0), FormatError, r"tiles of 2\*\*11"),
         (head(0x11, 0, 1, 1, DIGEST, 0x76), FormatError, r"with 2\*\*6 lanes"),
