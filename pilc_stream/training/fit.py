@@ -20,6 +20,7 @@ from pilc_stream.training.augment import Pixels, oriented
 from pilc_stream.training.data import GANG_TILES, PixelRows, RowSource, concatenated, cut_tiles, sampled_images
 from pilc_stream.training.export import check_parity, export_model, import_model
 from pilc_stream.training.network import WaveNet
+from pilc_stream.training.optimiser import Optimisers
 from pilc_stream.training.recipe import Stage
 from pilc_stream.training.rounding import round_weights
 from pilc_stream.training.train import (
@@ -137,22 +138,18 @@ def _optimise(
     report_every: float,
     progress: Callable[[FitProgress], None],
 ) -> int:
-    """Adam by the clock or by steps: the schedule of `train` over either; returns the steps done."""
-    optimiser = torch.optim.Adam(net.parameters(), lr=STAGE.rate_from, betas=(0.9, 0.99))
+    """Train by the clock or by steps: the schedule of `train` over either; returns the steps done."""
+    optimiser = Optimisers(net)
     begin, step, bits, count, reported = time.monotonic(), 0, 0.0, 0, time.monotonic()
     while True:
         share = step / steps if steps is not None else (time.monotonic() - begin) / seconds
         if share >= 1 and step:
             return step
         rate = STAGE.rate(min(share, 1.0)) * min(1.0, (step + 1) / WARM_UP_STEPS)
-        for group in optimiser.param_groups:
-            group["lr"] = max(rate, LEAST_LEARNING_RATE)
         size = min(BATCH, len(rows))
         first = int(generator.integers(len(rows) - size + 1))
         loss = batch_bits(net, rows.batch(first, first + size))
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimiser.step(loss, max(rate, LEAST_LEARNING_RATE))
         step, bits, count = step + 1, bits + loss.item(), count + 1
         if time.monotonic() - reported >= report_every:
             progress(FitProgress(min(share, 1.0), step, bits / count))

@@ -4,6 +4,9 @@ All values are in the units of the integer model: activations in ``[0, 255]``, o
 scales in eighths of an octave. What is no product of the network (inputs of later heads, means) is always rounded as
 the integer model rounds it. With `quantised` on, so are weights, biases and activations (straight-through gradients),
 and the forward pass gives the integer model's means and scales exactly.
+
+While training, hidden layers compute in bfloat16 where the machine multiplies that fast (three times as fast as
+float32 on a core with AVX-512 BF16): inputs and activations are integers of 8 bits or near them, which it holds.
 """
 
 from __future__ import annotations
@@ -27,6 +30,13 @@ from pilc_stream.training.shapes import ResidualShape
 
 WEIGHT_LIMIT = 127
 MAX_SHIFT = 14
+
+NOISE_SAMPLES = 1 << 22
+
+
+def training_dtype() -> torch.dtype:
+    """The type in which hidden layers are trained on this machine."""
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
 class PixelBatch(NamedTuple):
@@ -61,10 +71,12 @@ def floor_straight_through(value: Tensor) -> Tensor:
 class IntegerLinear(nn.Module):
     """A dense layer whose rows become int8 weights with one power-of-two scale each."""
 
-    def __init__(self, inputs: int, outputs: int, gain: float) -> None:
+    def __init__(self, inputs: int, outputs: int, hidden: bool) -> None:
         super().__init__()
+        gain = 1.4 if hidden else 0.1
         self.weight = nn.Parameter(torch.randn(outputs, inputs) * gain / inputs**0.5)
         self.bias = nn.Parameter(torch.zeros(outputs))
+        self.hidden = hidden
         self.quantised = False
 
     def shifts(self) -> Tensor:
@@ -81,9 +93,9 @@ class IntegerLinear(nn.Module):
         return weight.to(torch.int64), bias.to(torch.int64), shifts
 
     def forward(self, values: Tensor) -> Tensor:
-        """The sum scaled down; where quantised, an integer."""
+        """The sum scaled down, in the type of `values`; where quantised, an integer."""
         if not self.quantised:
-            return nn.functional.linear(values, self.weight, self.bias)
+            return nn.functional.linear(values, self.weight.to(values.dtype), self.bias.to(values.dtype))
         factor = torch.exp2(self.shifts().to(torch.float32))
         weight_scaled = self.weight * factor[:, None]
         rounded = torch.round(weight_scaled).clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
@@ -103,12 +115,13 @@ class WaveNet(nn.Module):
         self.spec = spec
         self.layers = nn.ModuleDict()
         for name, (outputs, inputs) in spec.layers().items():
-            gain = 1.4 if name.endswith("hidden") or name.startswith("trunk") else 0.1
-            self.layers[name.replace(".", "_")] = IntegerLinear(inputs, outputs, gain)
+            hidden = name.endswith("hidden") or name.startswith("trunk")
+            self.layers[name.replace(".", "_")] = IntegerLinear(inputs, outputs, hidden)
         with torch.no_grad():
             for c in range(CHANNELS):
                 self.layer(f"head.{c}.scale").bias.fill_(16.0)
         self.shape = ResidualShape(spec.scale_count)
+        self._noise = torch.rand(NOISE_SAMPLES, generator=torch.Generator().manual_seed(0)) - 0.5
 
     def layer(self, name: str) -> IntegerLinear:
         """The layer of that name in `WaveSpec.layers`."""
@@ -130,19 +143,22 @@ class WaveNet(nn.Module):
     def forward(self, batch: PixelBatch) -> Prediction:
         """Means and scales of the three channels of every pixel in the batch."""
         unit = torch.exp2(batch.exponent)
-        trunk = batch.inputs
+        dtype = training_dtype() if self.training and not self.quantised else torch.float32
+        inputs = batch.inputs.to(dtype)
+        trunk = inputs
         for i in range(len(self.spec.trunk)):
             trunk = self._activation(self.layer(f"trunk.{i}")(trunk))
-        direct = batch.inputs[:, : self.spec.direct]
+        direct = inputs[:, : self.spec.direct]
         earlier: list[Tensor] = []
         errors: list[Tensor] = []
         means, scales = [], []
         for c in range(CHANNELS):
             base, predicted, pixel = (values[:, c : c + 1] for values in batch[1:4])
-            adapted = self._scaled(predicted - base, unit)
+            adapted = self._scaled(predicted - base, unit).to(dtype)
             hidden_inputs = torch.cat([trunk, *earlier, *[adapted] * (c > 0)], 1)
             hidden = self._activation(self.layer(f"head.{c}.hidden")(hidden_inputs))
-            mean_inputs = torch.cat([hidden, direct, adapted], 1)
+            mean_inputs = torch.cat([hidden, direct, adapted], 1).float()
+            hidden = hidden.float()
             offset = self.layer(f"head.{c}.mean")(mean_inputs).clamp(-OFFSET_LIMIT, OFFSET_LIMIT)
             mean = predicted + self._rounded(offset * unit / 4)
             if c:
@@ -155,14 +171,18 @@ class WaveNet(nn.Module):
             scale = self.layer(f"head.{c}.scale")(hidden) + SCALE_STEPS_PER_OCTAVE * batch.exponent
             means.append(mean)
             scales.append(scale.clamp(0, self.spec.scale_count - 1))
-            earlier += self._earlier(errors[-1], 16 * pixel - base, unit)
+            earlier += [value.to(dtype) for value in self._earlier(errors[-1], 16 * pixel - base, unit)]
         return Prediction(torch.cat(means, 1), torch.cat(scales, 1))
 
     def _activation(self, value: Tensor) -> Tensor:
         if self.training and not self.quantised:
-            # The noise of the rounding to come: the network learns to use the range that a byte has.
-            value = value + (torch.rand_like(value) - 0.5)
-        return value.clamp(0, ACTIVATION_LIMIT)
+            # The noise of the rounding to come: the network learns to use the range that a byte has. A random stretch
+            # of samples drawn once: drawing them anew would take a tenth of the training time.
+            start = int(torch.randint(max(1, NOISE_SAMPLES - value.numel() + 1), ()))
+            noise = self._noise[start : start + value.numel()]
+            value = value + noise.view(value.shape).to(value.dtype)
+        # Not clamp, whose gradient takes ten times as long.
+        return nn.functional.hardtanh(value, 0.0, float(ACTIVATION_LIMIT))
 
     def _rounded(self, value: Tensor) -> Tensor:
         return floor_straight_through(value + 0.5)

@@ -1,4 +1,4 @@
-"""The training loop: shuffled rows, Adam, stages of learning rates, checkpoints that resume exactly; then rounding."""
+"""The training loop: shuffled rows, stages of learning rates, checkpoints that resume exactly; then rounding."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from pilc_stream.errors import UsageError
 from pilc_stream.models.model import WaveModel
 from pilc_stream.training.data import PixelRows, collect_rows
 from pilc_stream.training.export import check_parity, export_model
-from pilc_stream.training.network import PixelBatch, WaveNet
+from pilc_stream.training.network import PixelBatch, WaveNet, training_dtype
+from pilc_stream.training.optimiser import Optimisers
 from pilc_stream.training.recipe import Recipe, stage_at
 from pilc_stream.training.rounding import round_weights
 
@@ -90,7 +91,7 @@ def train(
     rows, held_out = collect_rows(data, recipe)
     torch.manual_seed(recipe.seed)
     net = WaveNet(recipe.spec)
-    optimiser = torch.optim.Adam(net.parameters(), lr=recipe.stages[0].rate_from, betas=(0.9, 0.99))
+    optimiser = Optimisers(net)
     if checkpoint is not None and checkpoint.exists():
         state = _load(checkpoint, net, optimiser, recipe)[0]
     elif start is not None:
@@ -102,12 +103,8 @@ def train(
     while state.step < recipe.steps:
         stage, share = stage_at(recipe.stages, state.step)
         rate = max(stage.rate(share) * min(1.0, (state.step + 1) / WARM_UP_STEPS), LEAST_LEARNING_RATE)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
         loss = batch_bits(net, _batch(rows, recipe, state.step))
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimiser.step(loss, rate)
         state.step += 1
         bits_sum, bits_count = bits_sum + loss.item(), bits_count + 1
         if time.monotonic() - reported > report_every or state.step == recipe.steps:
@@ -128,7 +125,7 @@ def train(
         "validation_bits": round(mean_bits(net, held_out), 4),
         "float_validation_bits": round(float_bits, 4),
         "seconds": round(state.seconds + time.monotonic() - started),
-        "device": f"cpu ({platform.machine()}, {torch.get_num_threads()} thread)",
+        "device": f"cpu ({platform.machine()}, {torch.get_num_threads()} thread, {training_dtype()})",
         "versions": {"pilc-stream": __version__, "torch": torch.__version__, "numpy": np.__version__},
         "date": datetime.now(UTC).date().isoformat(),
     }
@@ -147,7 +144,7 @@ def _batch(rows: PixelRows, recipe: Recipe, step: int) -> PixelBatch:
     return rows.batch(start, start + size)
 
 
-def _save(path: Path, recipe: Recipe, net: WaveNet, optimiser: torch.optim.Optimizer, state: RunState) -> None:
+def _save(path: Path, recipe: Recipe, net: WaveNet, optimiser: Optimisers, state: RunState) -> None:
     content: dict[str, Any] = {
         "recipe": recipe.to_json(),
         "net": net.state_dict(),
@@ -160,9 +157,7 @@ def _save(path: Path, recipe: Recipe, net: WaveNet, optimiser: torch.optim.Optim
     os.replace(temporary, path)
 
 
-def _load(
-    path: Path, net: WaveNet, optimiser: torch.optim.Optimizer, recipe: Recipe | None
-) -> tuple[RunState, dict[str, Any]]:
+def _load(path: Path, net: WaveNet, optimiser: Optimisers, recipe: Recipe | None) -> tuple[RunState, dict[str, Any]]:
     """Take over the state of a checkpoint, which must be of `recipe` if one is given; its state and recipe."""
     content = torch.load(path, weights_only=True)
     if recipe is not None and Recipe.from_json(content["recipe"]) != recipe:
@@ -170,7 +165,7 @@ def _load(
     try:
         net.load_state_dict(content["net"])
         optimiser.load_state_dict(content["optimiser"])
-    except (RuntimeError, ValueError) as error:
+    except (KeyError, RuntimeError, ValueError) as error:
         raise UsageError(f"checkpoint {path}: it is of another architecture ({error})") from error
     torch.set_rng_state(content["generator"])
     return RunState(int(content["step"]), float(content["seconds"]), content.get("taken_over")), content["recipe"]
