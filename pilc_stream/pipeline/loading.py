@@ -1,10 +1,10 @@
 """From parts of a source to batches of decoded images: reads ahead, decodes in threads, holds a bounded amount.
 
-Two pools work ahead of the caller. Readers fetch samples and look at their headers, in a window of limited bytes;
-a part with many samples, such as a tar file, is read in pieces, of which one is in memory and one on its way. Then
-the size of every image is known, images are grouped into batches of limited pixels, and decoders decode one batch
-while the caller codes the one before. Order is that of the parts throughout. Neither limit stops an image that
-exceeds it alone; such an image is decoded with nothing beside it.
+Two pools work ahead of the caller. Readers fetch samples and look at their headers, in a window of limited bytes; a
+part with many samples, such as a tar file, is read in pieces, of which one is in memory and one on its way, and small
+files are read many at a time. Then the size of every image is known, images are grouped into batches of limited
+pixels, and decoders decode one batch while the caller codes the one before. Order is that of the parts throughout.
+Neither limit stops an image that exceeds it alone; such an image is decoded with nothing beside it.
 """
 
 from __future__ import annotations
@@ -12,22 +12,32 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence, Set
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from pilc_stream.errors import ImageError
 from pilc_stream.images import ImageHeader, NotRepresentable, Pixels, decode_image, pixel_sha256, probe_image
 from pilc_stream.pipeline.sources import Part
 from pilc_stream.pipeline.statistics import StageTimes
-from pilc_stream.storage import Sample
+from pilc_stream.storage import Sample, SourceFile, read_together
 
 MAX_BATCH_IMAGES = 1024
 """Images of a batch at most, so that a batch of very small images keeps its lists short."""
 
-WINDOW_FILES_PER_THREAD = 8
-"""Parts fetched ahead per reading thread, so that small files keep all of them busy."""
+WINDOW_READS_PER_THREAD = 8
+"""Reads ahead per reading thread, so that small parts keep all of them busy."""
+
+SMALL_FILE_BYTES = 1 << 16
+SMALL_FILES_TOGETHER = 32
+"""So many small files are read at a time: handing each to a thread takes longer than reading it from a disk, and
+object stores answer many requests side by side."""
+
+SMALL_IMAGE_PIXELS = 1 << 14
+SMALL_IMAGES_TOGETHER = 32
+"""So many small images are handed to a decoding thread at a time."""
 
 PIECE_BYTES = 8 << 20
 """Of a part with many samples, what is read at a time."""
@@ -80,11 +90,11 @@ def load_batches(
     readers = ThreadPoolExecutor(limits.read_threads, thread_name_prefix="pilc-read")
     decoders = ThreadPoolExecutor(limits.decode_threads, thread_name_prefix="pilc-decode")
     try:
-        waiting: deque[tuple[int, list[Future[tuple[LoadedImage, float]]]]] = deque()
+        waiting: deque[tuple[int, list[Future[tuple[list[LoadedImage], float]]]]] = deque()
         for pixels, group in _grouped(_fetched(parts, limits, readers, times, only), limits.batch_pixels):
             if waiting and waiting[0][0] + pixels > 2 * limits.batch_pixels:
                 yield _collect(waiting.popleft()[1], times)
-            waiting.append((pixels, [decoders.submit(_decode, image, limits.max_pixels) for image in group]))
+            waiting.append((pixels, [decoders.submit(_decode, some, limits.max_pixels) for some in _portions(group)]))
             group.clear()
             if len(waiting) > 1:
                 yield _collect(waiting.popleft()[1], times)
@@ -97,15 +107,17 @@ def load_batches(
 
 
 class _Reading:
-    """A part that is being read, piece by piece: `future` is the next one."""
+    """A part, or some small files, being read piece by piece: `future` is the next one."""
 
-    def __init__(self, part: Part, max_pixels: int, only: Set[str] | None, readers: ThreadPoolExecutor) -> None:
-        self._samples = iter(part.samples())
+    def __init__(
+        self, parts: Sequence[Part], max_pixels: int, only: Set[str] | None, readers: ThreadPoolExecutor
+    ) -> None:
+        self._samples = _samples(parts)
         self._max_pixels = max_pixels
         self._only = only
         self._readers = readers
         self.future: Future[_Piece] = readers.submit(self._read)
-        self.ahead_bytes = min(part.size, 2 * PIECE_BYTES)
+        self.ahead_bytes = _ahead_bytes(parts)
 
     def go_on(self) -> None:
         """Have the piece after the one that was taken read."""
@@ -140,17 +152,18 @@ def _fetched(
 ) -> Iterator[LoadedImage]:
     """Yield the images in order, read ahead by at most `read_ahead_bytes` as listed, but always one part."""
     window: deque[_Reading] = deque()
-    ahead_bytes, position = 0, 0
+    ahead_bytes = 0
+    # A group is a small share of what may be read ahead, so that there are always some on their way.
+    groups = deque(_together(parts, limits.read_ahead_bytes // (2 * limits.read_threads)))
 
-    def has_room(part: Part) -> bool:
-        few = len(window) < WINDOW_FILES_PER_THREAD * limits.read_threads
-        return not window or (few and ahead_bytes + min(part.size, 2 * PIECE_BYTES) <= limits.read_ahead_bytes)
+    def has_room(group: Sequence[Part]) -> bool:
+        few = len(window) < WINDOW_READS_PER_THREAD * limits.read_threads
+        return not window or (few and ahead_bytes + _ahead_bytes(group) <= limits.read_ahead_bytes)
 
-    while window or position < len(parts):
-        while position < len(parts) and has_room(parts[position]):
-            window.append(_Reading(parts[position], limits.max_pixels, only, readers))
+    while window or groups:
+        while groups and has_room(groups[0]):
+            window.append(_Reading(groups.popleft(), limits.max_pixels, only, readers))
             ahead_bytes += window[-1].ahead_bytes
-            position += 1
         piece = window[0].future.result()
         times.read += piece.seconds
         if piece.is_last:
@@ -158,6 +171,36 @@ def _fetched(
         else:
             window[0].go_on()
         yield from piece.images
+
+
+def _together(parts: Iterable[Part], group_bytes: int) -> Iterator[Sequence[Part]]:
+    """Group consecutive small files of one store, up to `group_bytes`; every other part is alone."""
+    group: list[Part] = []
+    room, store = 0, None
+    for part in parts:
+        small = isinstance(part, SourceFile) and part.size <= SMALL_FILE_BYTES
+        here = part.store if isinstance(part, SourceFile) else None
+        if group and not (small and here is store and part.size <= room and len(group) < SMALL_FILES_TOGETHER):
+            yield group
+            group = []
+        if not group:
+            room, store = group_bytes, here
+        group.append(part)
+        room = room - part.size if small else -1
+    if group:
+        yield group
+
+
+def _samples(parts: Sequence[Part]) -> Iterator[Sample]:
+    files = [part for part in parts if isinstance(part, SourceFile)]
+    if len(files) == len(parts) > 1:
+        return read_together(files)
+    return chain.from_iterable(part.samples() for part in parts)
+
+
+def _ahead_bytes(parts: Sequence[Part]) -> int:
+    """Bytes of `parts` that are in memory while they are read."""
+    return min(sum(part.size for part in parts), 2 * PIECE_BYTES)
 
 
 def _grouped(images: Iterator[LoadedImage], batch_pixels: int) -> Iterator[tuple[int, list[LoadedImage]]]:
@@ -175,10 +218,23 @@ def _grouped(images: Iterator[LoadedImage], batch_pixels: int) -> Iterator[tuple
         yield total, group
 
 
-def _collect(futures: list[Future[tuple[LoadedImage, float]]], times: StageTimes) -> list[LoadedImage]:
+def _portions(group: Sequence[LoadedImage]) -> Iterator[list[LoadedImage]]:
+    """Cut a batch into what one thread decodes at a time: a large image, or some small ones."""
+    portion, pixels = list[LoadedImage](), 0
+    for image in group:
+        portion.append(image)
+        pixels += image.header.pixels if image.header else 1
+        if pixels >= SMALL_IMAGE_PIXELS or len(portion) == SMALL_IMAGES_TOGETHER:
+            yield portion
+            portion, pixels = [], 0
+    if portion:
+        yield portion
+
+
+def _collect(futures: list[Future[tuple[list[LoadedImage], float]]], times: StageTimes) -> list[LoadedImage]:
     results = [future.result() for future in futures]
     times.decode += sum(seconds for _, seconds in results)
-    return [image for image, _ in results]
+    return [image for portion, _ in results for image in portion]
 
 
 def _probe(sample: Sample, max_pixels: int) -> LoadedImage:
@@ -199,14 +255,19 @@ def _probe(sample: Sample, max_pixels: int) -> LoadedImage:
     return image
 
 
-def _decode(image: LoadedImage, max_pixels: int) -> tuple[LoadedImage, float]:
+def _decode(portion: list[LoadedImage], max_pixels: int) -> tuple[list[LoadedImage], float]:
     start = time.perf_counter()
-    if not image.error:
-        try:
-            image.pixels = decode_image(image.data, max_pixels=max_pixels)
-            image.pixel_sha256 = pixel_sha256(image.pixels.array)
-        except NotRepresentable as refusal:
-            image.header, image.refusal = refusal.header, refusal.reason
-        except ImageError as error:
-            image.header, image.error = None, str(error)
-    return image, time.perf_counter() - start
+    for image in portion:
+        if not image.error:
+            _decode_one(image, max_pixels)
+    return portion, time.perf_counter() - start
+
+
+def _decode_one(image: LoadedImage, max_pixels: int) -> None:
+    try:
+        image.pixels = decode_image(image.data, max_pixels=max_pixels)
+        image.pixel_sha256 = pixel_sha256(image.pixels.array)
+    except NotRepresentable as refusal:
+        image.header, image.refusal = refusal.header, refusal.reason
+    except ImageError as error:
+        image.header, image.error = None, str(error)

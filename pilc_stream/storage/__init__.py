@@ -13,7 +13,7 @@ from __future__ import annotations
 from pilc_stream.storage.local import is_temporary
 from pilc_stream.storage.ranged import RangedFile
 from pilc_stream.storage.retry import RetryPolicy
-from pilc_stream.storage.sources import Sample, SourceFile, expand
+from pilc_stream.storage.sources import Sample, SourceFile, expand, read_together
 from pilc_stream.storage.store import Store
 from pilc_stream.storage.walk import IMAGE_SUFFIXES
 
@@ -26,4 +26,5 @@ __all__ = [
     "Store",
     "expand",
     "is_temporary",
+    "read_together",
 ]

@@ -77,6 +77,16 @@ class SourceFile:
         return self
 
 
+def read_together(files: Sequence[SourceFile]) -> Iterator[Sample]:
+    """Yield the samples of some files of one store, in order; they are read at once where the storage can.
+
+    Raises StorageError.
+    """
+    read = files[0].store.read_many([file.path for file in files])
+    for file, data in zip(files, read, strict=True):
+        yield Sample(file.key, data)
+
+
 @dataclass(frozen=True, slots=True)
 class _Root:
     """One source, found: the folder to start at, and what to take below it."""

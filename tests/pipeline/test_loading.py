@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,13 +97,18 @@ def test_reading_ahead_stays_within_its_bytes(images: Path, monkeypatch: pytest.
     sizes = {item.key: item.size for item in _items(images)}
     limit = 2 * max(sizes.values())
     begun: list[str] = []
-    read = Store.read
+    read, read_many = Store.read, Store.read_many
 
     def counted(store: Store, path: str) -> bytes:
         begun.append(path)
         return read(store, path)
 
+    def counted_many(store: Store, paths: Sequence[str]) -> list[bytes]:
+        begun.extend(paths)
+        return read_many(store, paths)
+
     monkeypatch.setattr(Store, "read", counted)
+    monkeypatch.setattr(Store, "read_many", counted_many)
     limits = replace(LIMITS, batch_pixels=1, read_ahead_bytes=limit, read_threads=8)
     done = 0
     for batch in load_batches(_items(images), limits, StageTimes()):
@@ -112,6 +117,26 @@ def test_reading_ahead_stays_within_its_bytes(images: Path, monkeypatch: pytest.
         # Beside what was yielded: the window, one batch being decoded, one being grouped.
         assert sum(sizes[key] for key in begun) <= done + limit + 2 * max(sizes.values())
     assert len(begun) == len(sizes)
+
+
+def test_small_files_are_read_many_at_a_time(folder_of: Callable[..., Path], photo_like: Any, file_of: Any) -> None:
+    small = file_of(photo_like(10, 10))
+    folder = folder_of({**{f"{number:03}.png": small for number in range(100)}, "050.png": bytes(1 << 17)})
+    items = _items(folder)
+    groups = list(loading._together(items, 1 << 20))
+    assert [len(group) for group in groups] == [32, 18, 1, 32, 17]
+    assert [item for group in groups for item in group] == items
+    room = 10 * len(small)
+    assert max(len(group) for group in loading._together(items, room)) == 10
+    assert all(len(group) == 1 for group in loading._together(items, 0))
+
+
+def test_files_of_different_stores_are_read_apart(folder_of: Callable[..., Path]) -> None:
+    items = _items(folder_of({"a.png": b"x", "b.png": b"y"}))
+    elsewhere = Store.open(items[0].store.url)
+    others = [replace(item, store=elsewhere) for item in items]
+    mixed = [items[0], others[0], others[1], items[1]]
+    assert [len(group) for group in loading._together(mixed, 1 << 20)] == [1, 2, 1]
 
 
 def test_a_file_that_cannot_be_read_ends_it_and_leaves_no_thread(images: Path) -> None:
