@@ -9,11 +9,13 @@ DEVICES = ("auto", "cpu", "cuda", "reference")
 
 
 def open_engine(device: str = "auto", threads: int = 1) -> Engine:
-    """The backend for a device: "auto", "cpu", "cuda" or "reference" (slow, the specification in code).
+    """The backend for a device: "auto", "cpu", "cuda" (the current card; "cuda:1" is the second) or "reference" (slow,
+    the specification in code).
 
     Raises UsageError for another name, DeviceError where the device cannot be used.
     """
-    if device not in DEVICES:
+    kind, _, number = device.partition(":")
+    if kind not in DEVICES or (number and not (kind == "cuda" and number.isdecimal())) or device.endswith(":"):
         raise UsageError(f"device {device!r} is unknown; known: {', '.join(DEVICES)}")
     if threads < 1:
         raise UsageError(f"threads: {threads}; give 1 or more")
@@ -21,14 +23,14 @@ def open_engine(device: str = "auto", threads: int = 1) -> Engine:
         from pilc_stream.backends.reference import ReferenceEngine
 
         return ReferenceEngine()
-    if device == "cuda":
-        return _open_cuda()
+    if kind == "cuda":
+        return _open_cuda(int(number) if number else None)
     from pilc_stream.backends.cpu import CpuEngine
 
     return CpuEngine(threads)
 
 
-def _open_cuda() -> Engine:
+def _open_cuda(number: int | None) -> Engine:
     try:
         from pilc_stream.backends.cuda.engine import CudaEngine
     except ImportError as error:
@@ -37,7 +39,7 @@ def _open_cuda() -> Engine:
             "(cards from Volta on) or 'pilc-stream[cuda13]' (from Turing on), or use 'cpu', whose payloads are the same"
         ) from error
 
-    return CudaEngine()
+    return CudaEngine(device=number)
 
 
 __all__ = ["DEVICES", "DeviceEngine", "Engine", "Tile", "TileJob", "open_engine"]

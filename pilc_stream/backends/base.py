@@ -45,10 +45,10 @@ class Engine(Protocol):
 class DeviceEngine(Engine, Protocol):
     """An engine with memory of its own, where decoded pixels can stay."""
 
-    def decode_on_device(
+    def decode_to_tensor(
         self, model: WaveModel, jobs: Sequence[TileJob], places: Sequence[tuple[int, int]], pixel_bytes: int
     ) -> Any:
-        """`pixel_bytes` bytes of device memory with each tile at its place: first byte, and bytes from row to row."""
+        """A torch tensor uint8 `(pixel_bytes,)` there, each tile at its place: first byte, and bytes from row to row."""
 
 
 def pack_stream(states: NDArray[np.uint32], words: NDArray[np.uint16]) -> bytes:

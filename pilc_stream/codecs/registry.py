@@ -114,11 +114,12 @@ class Decoder:
     def decode_tensors(
         self, payloads: Sequence[bytes | memoryview], regions: Sequence[Sequence[int] | None] | None = None
     ) -> list[Any]:
-        """As `decode`, but torch tensors on the CUDA device, where the images were decoded.
+        """As `decode`, but torch tensors on the CUDA device, where the images were decoded, of its current stream.
 
         Raises DeviceError where this decoder's device is another.
         """
-        if self._device != "cuda":
+        kind, _, number = self._device.partition(":")
+        if kind != "cuda":
             raise DeviceError(f"device {self._device!r}: images as torch tensors are for the device 'cuda'")
         parsed = [parse_payload(payload) for payload in payloads]
         groups: dict[tuple[str, bytes], list[int]] = {}
@@ -127,15 +128,14 @@ class Decoder:
         images: dict[int, Any] = {}
         for key, indices in groups.items():
             decoder, members = self._decoder(*key, parsed[indices[0]], None), [parsed[i] for i in indices]
-            found = (
-                decoder.decode_on_device(members)
-                if isinstance(decoder, WaveDecoder)
-                else decoder.decode(members, [None] * len(members))
-            )
-            images.update(zip(indices, found, strict=True))
-        from pilc_stream.backends.cuda.tensors import as_tensor
+            if isinstance(decoder, WaveDecoder):
+                found = decoder.decode_to_tensors(members)
+            else:
+                from pilc_stream.backends.cuda.tensors import from_host
 
-        tensors = [as_tensor(images[index]) for index in range(len(parsed))]
+                found = [from_host(image, number) for image in decoder.decode(members, [None] * len(members))]
+            images.update(zip(indices, found, strict=True))
+        tensors = [images[index] for index in range(len(parsed))]
         for index, region in enumerate(regions or []):
             if region is not None:
                 header = parsed[index].header

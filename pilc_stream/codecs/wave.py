@@ -120,8 +120,8 @@ class WaveDecoder:
             out.append(image[:, :, 0] if header.two_axes else image)
         return out
 
-    def decode_on_device(self, payloads: Sequence[Payload]) -> list[Any]:
-        """The images as uint8 arrays in the device's memory, which each tile was decoded into at its place.
+    def decode_to_tensors(self, payloads: Sequence[Payload]) -> list[Any]:
+        """The images as torch tensors in the device's memory, which each tile was decoded into at its place.
 
         Raises DeviceError where the engine is not a device's.
         """
@@ -137,9 +137,9 @@ class WaveDecoder:
             begins.append(total)
             # Images begin at multiples of 16 bytes, as those who read them by vectors like it.
             total += -(-header.height * row_bytes // ALIGNMENT) * ALIGNMENT
-        pixels = self.engine.decode_on_device(self.model, jobs, places, total)
+        pixels = self.engine.decode_to_tensor(self.model, jobs, places, total)
         return [
-            pixels[begin : begin + payload.header.raw_bytes].reshape(payload.header.shape)
+            pixels[begin : begin + payload.header.raw_bytes].view(payload.header.shape)
             for payload, begin in zip(payloads, begins, strict=True)
         ]
 

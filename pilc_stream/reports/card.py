@@ -23,7 +23,7 @@ from pilc_stream.backends.cuda.engine import CudaEngine
 from pilc_stream.backends.cuda.memory import Slot
 from pilc_stream.backends.cuda.program import Program
 from pilc_stream.backends.cuda.shim import check_device
-from pilc_stream.backends.cuda.work import TileShape
+from pilc_stream.backends.cuda.work import Shapes
 from pilc_stream.codecs import Decoder, open_codec
 from pilc_stream.errors import VerifyError
 from pilc_stream.models.model import WaveModel, load_model
@@ -149,10 +149,10 @@ def _bench(
     share = slice(0, max(1, min(len(tiles), SHARE_BYTES // tiles[0].size)))
     some, some_bytes = tiles[share], sum(tile.size for tile in tiles[share])
     program = Program(model)
-    shapes = [TileShape(t.shape[0], t.shape[1], t.shape[2], n) for t, n in zip(some, lanes[share], strict=True)]
+    shapes = Shapes.of(*zip(*[tile.shape for tile in some], strict=True), lanes[share])
     for direction, batch in (
         ("encode", EncodingBatch(Slot(), program, shapes, some)),
-        ("decode", DecodingBatch(Slot(), program, jobs[share])),
+        ("decode", DecodingBatch(Slot(), program, shapes, [job.stream for job in jobs[share]])),
     ):
         for name, work in batch.stages.items():
             timed(f"{direction}: {name}", partial(_finished, batch.slot, work), some_bytes)

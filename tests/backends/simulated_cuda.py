@@ -16,7 +16,7 @@ from small_model import SPECS, random_model, small_model
 import pilc_stream as pilc
 from pilc_stream.backends.base import TileJob
 from pilc_stream.backends.cuda.engine import SMALLEST_BUDGET_BYTES, CudaEngine
-from pilc_stream.backends.cuda.memory import Slot
+from pilc_stream.backends.cuda.memory import Sizes, Slot
 from pilc_stream.backends.reference import ReferenceEngine
 from pilc_stream.errors import DeviceError, FormatError, UsageError
 from pilc_stream.models.model import WaveModel
@@ -93,32 +93,83 @@ def damage() -> None:
         engine.decode_tiles(model, jobs_of([bytes(many)], [one], [5]))
 
 
+def after_damage() -> None:
+    # Two batches are under way when the first turns out damaged; what they leave behind harms nothing.
+    model, (tiles, lanes) = small_model(), tiles_of(SHAPES[3:6])
+    engine = CudaEngine(4000)
+    streams = engine.encode_tiles(model, tiles, lanes)
+    with pytest.raises(FormatError, match=r"^tile: "):
+        engine.decode_tiles(model, jobs_of([streams[0] + b"\0\0", *streams[1:]], tiles, lanes))
+    for tile, back in zip(tiles, engine.decode_tiles(model, jobs_of(streams, tiles, lanes)), strict=True):
+        assert np.array_equal(back, tile)
+    assert engine.encode_tiles(model, [], []) == []
+    assert engine.decode_tiles(model, []) == []
+
+
 def on_device() -> None:
     model, tiles = small_model(), [CONTENTS["photo"](4, 5, 3, 2), CONTENTS["photo"](4, 3, 3, 7)]
     engine = CudaEngine()
     streams = engine.encode_tiles(model, tiles, [1, 0])
     # Two tiles side by side in an image of 4 x 8.
     places = [(0, 24), (15, 24)]
-    pixels = engine.decode_on_device(model, jobs_of(streams, tiles, [1, 0]), places, 96).copy_to_host()
-    assert np.array_equal(pixels.reshape(4, 8, 3), np.concatenate(tiles, axis=1))
+    pixels = engine.decode_to_tensor(model, jobs_of(streams, tiles, [1, 0]), places, 96)
+    assert np.array_equal(pixels.numpy().reshape(4, 8, 3), np.concatenate(tiles, axis=1))
 
 
 def out_of_memory() -> None:
     model, (tiles, lanes) = small_model(), tiles_of(SHAPES[2:4])
-    plain, refusals = Slot.device, [3]
+    plain, refusals = Slot.lay_out, [3]
 
-    def scarce(self: Slot, name: str, count: int, dtype: object) -> object:
+    def scarce(self: Slot, device: Sizes, pinned: Sizes, limit_bytes: int) -> None:
         if refusals[0]:
             refusals[0] -= 1
             raise MemoryError("CUDA_ERROR_OUT_OF_MEMORY")
-        return plain(self, name, count, dtype)  # type: ignore[arg-type]
+        plain(self, device, pinned, limit_bytes)
 
-    Slot.device = scarce  # type: ignore[assignment, method-assign]
+    Slot.lay_out = scarce  # type: ignore[method-assign]
     check(model, tiles, lanes)
     refusals[0] = 10**6
-    with pytest.raises(DeviceError, match="out of memory with batches of"):
-        CudaEngine(8 * SMALLEST_BUDGET_BYTES).encode_tiles(model, tiles, lanes)
-    assert 10**6 - refusals[0] == 4, "the batch is halved three times, from eight times the smallest"
+    engine = CudaEngine(8 * SMALLEST_BUDGET_BYTES)
+    for _ in range(2):
+        # What did not help the first time is not kept: the second call begins with the whole budget again.
+        before = refusals[0]
+        with pytest.raises(DeviceError, match="out of memory with batches of"):
+            engine.encode_tiles(model, tiles, lanes)
+        assert before - refusals[0] == 4, "the batch is halved three times, from eight times the smallest"
+    refusals[0] = 0
+    assert len(engine.encode_tiles(model, tiles, lanes)) == len(tiles)
+
+
+def failing_card() -> None:
+    # What the driver says becomes a sentence; what is not the driver's stays what it is.
+    model, (tiles, lanes) = small_model(), tiles_of(SHAPES[2:4])
+
+    class LaunchFailure(Exception):
+        pass
+
+    LaunchFailure.__module__ = "cuda.bindings.driver"
+    plain = Slot.lay_out
+    for error, expected in [(LaunchFailure("an illegal address"), DeviceError), (KeyError("a bug"), KeyError)]:
+
+        def failing(self: Slot, *_: object, error: Exception = error) -> None:
+            raise error
+
+        Slot.lay_out = failing  # type: ignore[method-assign]
+        with pytest.raises(expected, match=r"an illegal address\); such an error stays|a bug"):
+            CudaEngine().encode_tiles(model, tiles, lanes)
+    Slot.lay_out = plain  # type: ignore[method-assign]
+
+
+def within_budget() -> None:
+    # Tiles of many sizes: no slot takes more than its share, in either direction.
+    model, (tiles, lanes) = small_model(), tiles_of(SHAPES)
+    budget = 60_000
+    engine = CudaEngine(budget)
+    streams = engine.encode_tiles(model, tiles, lanes)
+    used = [slot.device_bytes for slot in engine._slots]
+    assert 0 < sum(used) <= budget, used
+    engine.decode_tiles(model, jobs_of(streams, tiles, lanes))
+    assert sum(slot.device_bytes for slot in engine._slots) <= budget
 
 
 def front_door() -> None:
@@ -129,7 +180,7 @@ def front_door() -> None:
         assert np.array_equal(image, back)
         assert image.dtype == back.dtype
     regions = [None, (3, 1, 9, 2), None]
-    tensors = pilc.decompress_batch(payloads, regions=regions, device="cuda", out="torch")
+    tensors = pilc.decompress_batch(payloads, regions=regions, device="cuda:0", out="torch")
     assert np.array_equal(tensors[0].numpy(), images[0])
     assert np.array_equal(tensors[1].numpy(), images[1][3:12, 1:3])
     assert np.array_equal(tensors[2].numpy(), images[2])
@@ -159,8 +210,11 @@ CASES: dict[str, Callable[[], None]] = {
     "wide": wide,
     "long": long,
     "damage": damage,
+    "after damage": after_damage,
     "on the device": on_device,
     "out of memory": out_of_memory,
+    "a failing card": failing_card,
+    "within the budget": within_budget,
     "front door": front_door,
     "figures of a card": card_figures,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_model import SPECS, random_model
 
+pytest.importorskip("numba_cuda", reason="Numba-CUDA is not installed")
+
+from pilc_stream.backends.cuda.batch import BATCH_BYTES, DecodingBatch, EncodingBatch
+from pilc_stream.backends.cuda.memory import Sizes, Slot, part_bytes
 from pilc_stream.backends.cuda.plan import BYTES, Plan, ring_rows, team_log2, words_of
-from pilc_stream.backends.cuda.work import TileShape, batches, runs
+from pilc_stream.backends.cuda.work import Shapes, batches, runs
 from pilc_stream.models.spec import EARLIER_INPUTS, WaveSpec
 
 
@@ -82,23 +87,56 @@ def test_shared_memory_of_the_usual_block_fits_three_times_on_volta() -> None:
     assert 3 * 4 * Plan(six).shared_words(128, 1) <= 96 << 10
 
 
-shapes = st.builds(TileShape, st.integers(1, 300), st.integers(1, 300), st.sampled_from([1, 3]), st.integers(0, 5))
+tile_shapes = st.tuples(st.integers(1, 300), st.integers(1, 300), st.sampled_from([1, 3]), st.integers(0, 5))
 
 
-@given(st.lists(shapes, max_size=30), st.integers(1, 10**6))
-def test_batches_hold_every_tile_once_within_the_budget(tiles: list[TileShape], budget: int) -> None:
-    found = batches(tiles, lambda i: tiles[i].pixels, budget)
+@given(st.lists(tile_shapes, min_size=1, max_size=30), st.integers(1, 10**6))
+def test_batches_hold_every_tile_once_within_the_budget(tiles: list[tuple[int, int, int, int]], budget: int) -> None:
+    shapes = Shapes.of(*zip(*tiles, strict=True))
+    found = [batch.tolist() for batch in batches(shapes, shapes.pixels, budget)]
     assert sorted(index for batch in found for index in batch) == list(range(len(tiles)))
     for batch in found:
-        assert len(batch) == 1 or sum(tiles[i].pixels for i in batch) <= budget
-        parts = list(runs([tiles[i].team_log2 for i in batch]))
-        assert [(p.first, p.last) for p in parts] == list(
-            zip([0, *[p.last for p in parts]], [p.last for p in parts], strict=False)
-        )
+        assert len(batch) == 1 or sum(tiles[i][0] * tiles[i][1] for i in batch) <= budget
+        some = shapes.take(np.array(batch))
+        parts = list(runs(some.team_log2))
+        assert [part.first for part in parts] == [0, *[part.last for part in parts]][:-1]
+        assert parts[-1].last == len(batch)
         # One launch for each size of team, the largest first, and of equal ones the longest first.
         kinds = [part.kind for part in parts]
         assert kinds == sorted(set(kinds), reverse=True)
-        for before, after in pairwise(batch):
-            one, two = tiles[before], tiles[after]
-            if one[3] == two[3] and one.team_log2 == two.team_log2:
-                assert one.steps >= two.steps
+        for one, two in pairwise(zip(some.team_log2, some.lanes_log2, some.steps, strict=True)):
+            assert one[:2] != two[:2] or one[2] >= two[2]
+
+
+@given(st.lists(tile_shapes, min_size=1, max_size=20), st.booleans(), st.integers(1, 10**6))
+def test_a_batch_takes_no_more_than_its_tiles_cost(
+    tiles: list[tuple[int, int, int, int]], placed: bool, budget: int
+) -> None:
+    program, asked = SimpleNamespace(plan=Plan(SPECS["six"])), list[int]()
+
+    class Counted(Slot):
+        def __init__(self) -> None:
+            pass
+
+        def lay_out(self, device: Sizes, pinned: Sizes, limit_bytes: int) -> None:
+            asked.append(sum(part_bytes(*size) for size in device.values()))
+            self._parts = {f"device {name}": np.empty(max(1, n), dtype) for name, (n, dtype) in device.items()}
+            self._parts |= {f"pinned {name}": np.empty(max(1, n), dtype) for name, (n, dtype) in pinned.items()}
+
+    shapes = Shapes.of(*zip(*tiles, strict=True))
+    costs = EncodingBatch.costs(program, shapes)  # type: ignore[arg-type]
+    for members in batches(shapes, costs, budget):
+        EncodingBatch(Counted(), program, shapes.take(members), [])  # type: ignore[arg-type]
+        assert asked[-1] <= costs[members].sum() + BATCH_BYTES
+    streams = [memoryview(bytes(4 << tile[3])) for tile in tiles]
+    places = np.zeros((len(tiles), 2), np.int64) if placed else None
+    DecodingBatch(Counted(), program, shapes, streams, places)  # type: ignore[arg-type]
+    stream_bytes = np.array([len(stream) for stream in streams])
+    assert asked[-1] <= DecodingBatch.costs(shapes, stream_bytes, placed=placed).sum() + BATCH_BYTES
+
+
+@given(st.lists(st.integers(0, 3), max_size=12))
+def test_runs(kinds: list[int]) -> None:
+    found = list(runs(np.array(kinds, np.int64)))
+    assert [kind for first, last, kind in found for _ in range(first, last)] == kinds
+    assert all(one.kind != two.kind for one, two in pairwise(found))

@@ -19,8 +19,11 @@ CASES = [
     "wide",
     "long",
     "damage",
+    "after damage",
     "on the device",
     "out of memory",
+    "a failing card",
+    "within the budget",
     "front door",
     "figures of a card",
 ]

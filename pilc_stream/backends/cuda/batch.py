@@ -8,27 +8,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pilc_stream.backends.base import WORD_BYTES, Tile, TileJob
+from pilc_stream.backends.base import WORD_BYTES, Tile
 from pilc_stream.backends.cuda.kernels import JOB_COLUMNS, Job
-from pilc_stream.backends.cuda.memory import Slot
+from pilc_stream.backends.cuda.memory import PART_BYTES, Sizes, Slot
 from pilc_stream.backends.cuda.plan import META_WORDS
 from pilc_stream.backends.cuda.program import CODER, Program
-from pilc_stream.backends.cuda.work import TileShape, runs
+from pilc_stream.backends.cuda.work import Ints, Shapes, runs, side_by_side
+from pilc_stream.records.tiling import MAX_LANES_LOG2
 
-Fill = Callable[[NDArray[np.uint8]], None]
+JOB_BYTES = 8 * JOB_COLUMNS
+BATCH_BYTES = 8 * PART_BYTES
+"""What the parts of a batch take at most beyond what its tiles cost."""
 
 
 class Batch:
     """Jobs with the bytes that go up with them, in one transfer."""
 
-    def __init__(self, slot: Slot, program: Program, shapes: Sequence[TileShape], sizes: Sequence[int]) -> None:
-        """`sizes`: the bytes that go up for each tile."""
+    def __init__(self, slot: Slot, program: Program, shapes: Shapes, sent_bytes: Ints) -> None:
+        """`sent_bytes`: what goes up for each tile."""
         self.slot, self.program, self.shapes = slot, program, shapes
-        self.first_byte = _side_by_side(sizes)
+        self.first_byte = side_by_side(sent_bytes)
         self.rows = np.zeros((len(shapes), JOB_COLUMNS), np.int64)
-        self.rows[:, : Job.LANES + 1] = [(s.height, s.width, s.channels, 1 << s.lanes_log2) for s in shapes]
-        self._host = slot.pinned("up", self.rows.nbytes + int(self.first_byte[-1]), np.uint8)
-        self._device = slot.device("up", self._host.size, np.uint8)
+        self.rows[:, Job.HEIGHT], self.rows[:, Job.WIDTH] = shapes.height, shapes.width
+        self.rows[:, Job.CHANNELS], self.rows[:, Job.LANES] = shapes.channels, 1 << shapes.lanes_log2
+
+    def _lay_out(self, device: Sizes, back: Sizes, limit_bytes: int) -> None:
+        """Parts for what goes up, for what else is on the device, and for what comes back."""
+        up = {"up": (self.rows.nbytes + int(self.first_byte[-1]), np.uint8)}
+        self.slot.lay_out({**up, **device, **back}, {**up, **back}, limit_bytes)
+        sent = self.slot.device("up")
+        self._jobs = sent[: self.rows.nbytes].view(np.int64).reshape(self.rows.shape)
+        self._sent = sent[self.rows.nbytes :]
 
     @property
     def stages(self) -> Mapping[str, Callable[[], None]]:
@@ -41,45 +51,53 @@ class Batch:
             stage()
 
     def _upload(self) -> None:
-        self._host[: self.rows.nbytes] = self.rows.reshape(-1).view(np.uint8)
-        self._fill(self._host[self.rows.nbytes :])
-        self.slot.upload("up", self._host)
+        host = self.slot.pinned("up")
+        host[: self.rows.nbytes] = self.rows.reshape(-1).view(np.uint8)
+        self._fill(host[self.rows.nbytes :])
+        self.slot.upload("up")
 
     def _fill(self, host: NDArray[np.uint8]) -> None:
         raise NotImplementedError
 
-    @property
-    def _jobs(self) -> Any:
-        return self._device[: self.rows.nbytes].view(np.int64).reshape(self.rows.shape)
-
-    @property
-    def _sent(self) -> Any:
-        return self._device[self.rows.nbytes :]
-
 
 class EncodingBatch(Batch):
-    """Tiles that become streams. When the slot is done, `ends` holds in which 16-bit word each of `streams` ends."""
+    """Tiles that become streams. When the slot is done, `download` fetches them, side by side."""
 
-    def __init__(self, slot: Slot, program: Program, shapes: Sequence[TileShape], tiles: Sequence[Tile]) -> None:
-        super().__init__(slot, program, shapes, [shape.pixels * shape.channels for shape in shapes])
+    def __init__(
+        self, slot: Slot, program: Program, shapes: Shapes, tiles: Sequence[Tile], limit_bytes: int = 0
+    ) -> None:
+        super().__init__(slot, program, shapes, shapes.symbols)
         self._tiles = tiles
-        first_pixel = _side_by_side([shape.pixels for shape in shapes])
-        self._pixels, symbols = int(first_pixel[-1]), int(self.first_byte[-1])
+        first_pixel = side_by_side(shapes.pixels)
+        self._pixels, symbols, count = int(first_pixel[-1]), int(self.first_byte[-1]), len(shapes)
         rows = self.rows
         rows[:, Job.PIXELS_AT] = self.first_byte[:-1]
-        rows[:, Job.ROW_BYTES] = [shape.width * shape.channels for shape in shapes]
+        rows[:, Job.ROW_BYTES] = shapes.row_bytes
         # A symbol puts out one word at most.
         rows[:, Job.WORD_AT], rows[:, Job.WORD_END] = self.first_byte[:-1], self.first_byte[1:]
         rows[:, Job.PIXEL_AT] = first_pixel[:-1]
-        count, most_lanes = len(shapes), max(1 << shape.lanes_log2 for shape in shapes)
-        self._contexts = slot.device("contexts", self._pixels * (program.plan.inputs + META_WORDS), np.int32)
-        self._intervals = slot.device("intervals", self._pixels * max(s.channels for s in shapes), np.int32)
-        self._words = slot.device("words", symbols, np.uint16)
-        self._states = slot.device("states", count * most_lanes, np.int32).reshape(count, most_lanes)
-        self._lengths = slot.device("lengths", count, np.int32)
-        self._ends = slot.device("ends", count, np.int64)
-        self.streams = slot.device("streams", symbols + 2 * count * most_lanes, np.uint16)
-        self.ends: NDArray[np.int64] = slot.pinned("ends", count, np.int64)
+        most_lanes = 1 << int(shapes.lanes_log2.max())
+        device: Sizes = {
+            "contexts": (self._pixels * (program.plan.inputs + META_WORDS), np.int32),
+            "intervals": (self._pixels * int(shapes.channels.max()), np.int32),
+            "words": (symbols, np.uint16),
+            "states": (count * most_lanes, np.int32),
+            "lengths": (count, np.int32),
+        }
+        back: Sizes = {"ends": (count, np.int64), "streams": (symbols + 2 * count * most_lanes, np.uint16)}
+        self._lay_out(device, back, limit_bytes)
+        self._states = slot.device("states").reshape(count, most_lanes)
+        self._lengths, self._words = slot.device("lengths"), slot.device("words")
+        self.ends: NDArray[np.int64] = slot.pinned("ends")
+        """In which 16-bit word each stream ends."""
+
+    @staticmethod
+    def costs(program: Program, shapes: Shapes) -> Ints:
+        """Bytes of device memory that each tile takes at most, whatever stands beside it in a batch."""
+        per_pixel = 4 * (program.plan.inputs + META_WORDS + int(shapes.channels.max()))
+        per_symbol = 1 + 2 * WORD_BYTES
+        most_lanes = 1 << MAX_LANES_LOG2
+        return shapes.pixels * per_pixel + shapes.symbols * per_symbol + JOB_BYTES + 12 + 8 * most_lanes
 
     @property
     def stages(self) -> Mapping[str, Callable[[], None]]:
@@ -94,72 +112,87 @@ class EncodingBatch(Batch):
         }
 
     def _fill(self, host: NDArray[np.uint8]) -> None:
-        for tile, at in zip(self._tiles, self.first_byte.tolist(), strict=False):
-            host[at : at + tile.size].reshape(tile.shape)[:] = tile
+        # One copy for all tiles that are as wide as the one before.
+        for first, last, _ in runs(self.shapes.width << 4 | self.shapes.channels):
+            room = host[self.first_byte[first] : self.first_byte[last]]
+            np.concatenate(self._tiles[first:last], out=room.reshape(-1, *self._tiles[first].shape[1:]))
 
     def _walk(self) -> None:
-        for first, last, team in runs([shape.team_log2 for shape in self.shapes]):
-            jobs = self._jobs[first:last]
-            self.program.walk(self.slot.stream, jobs, team, self._sent, self._contexts, self._pixels)
+        for first, last, team in runs(self.shapes.team_log2):
+            self.program.walk(
+                self.slot.stream, self._jobs[first:last], team, self._sent, self.slot.device("contexts"), self._pixels
+            )
 
     def _model(self) -> None:
-        self.program.model(self.slot.stream, self._contexts, self._pixels, self._intervals)
+        self.program.model(self.slot.stream, self.slot.device("contexts"), self._pixels, self.slot.device("intervals"))
 
     def _lanes(self) -> None:
-        arrays = self._intervals, self._pixels, self._words
-        for first, last, log2 in runs([shape.lanes_log2 for shape in self.shapes]):
+        arrays = self.slot.device("intervals"), self._pixels, self._words
+        for first, last, log2 in runs(self.shapes.lanes_log2):
             some = slice(first, last)
             CODER.lanes(self.slot.stream, self._jobs[some], log2, *arrays, self._states[some], self._lengths[some])
 
     def _assemble(self) -> None:
-        CODER.offsets(self.slot.stream, self._lengths, self._ends)
-        CODER.assemble(self.slot.stream, self._jobs, self._words, self._states, self._ends, self.streams)
+        ends = self.slot.device("ends")
+        CODER.offsets(self.slot.stream, self._lengths, ends)
+        streams = self.slot.device("streams")
+        CODER.assemble(self.slot.stream, self._jobs, self._words, self._states, ends, streams)
 
     def _lengths_down(self) -> None:
-        self.slot.download(self._ends, "ends", len(self.shapes))
+        self.slot.download("ends")
 
     def download(self) -> NDArray[np.uint16]:
         """All streams side by side; for a batch whose slot is done."""
-        data = self.slot.download(self.streams, "streams", int(self.ends[-1]))
+        data = self.slot.download("streams", int(self.ends[-1]))
         self.slot.stream.synchronize()
         return data
 
+    def streams(self) -> list[bytes]:
+        """The stream of each tile; for a batch whose slot is done."""
+        data = self.download().tobytes()
+        ends = (WORD_BYTES * self.ends).tolist()
+        return [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
 
 class DecodingBatch(Batch):
-    """Streams that become tiles. When the slot is done, `status` holds what was found, and `decoded` the pixels, side
-    by side, or None where they went to memory of the caller's by `places`."""
+    """Streams that become tiles. When the slot is done, `status` holds what was found for each, and `tiles` gives them,
+    unless they went to memory of the caller's by `places`."""
 
     def __init__(
         self,
         slot: Slot,
         program: Program,
-        jobs: Sequence[TileJob],
-        places: Sequence[tuple[int, int]] | None = None,
+        shapes: Shapes,
+        streams: Sequence[memoryview],
+        places: Ints | None = None,
         pixels: Any = None,
+        limit_bytes: int = 0,
     ) -> None:
-        shapes = [TileShape(job.height, job.width, job.channels, job.lanes_log2) for job in jobs]
-        super().__init__(slot, program, shapes, [len(job.stream) for job in jobs])
-        self._streams = [job.stream for job in jobs]
+        """`places` `(tiles, 2)`: first byte in `pixels`, and bytes from row to row."""
+        super().__init__(slot, program, shapes, np.fromiter(map(len, streams), np.int64, len(streams)))
+        self._streams = streams
         rows = self.rows
-        rows[:, Job.WORD_AT], rows[:, Job.WORD_END] = (
-            self.first_byte[:-1] // WORD_BYTES,
-            self.first_byte[1:] // WORD_BYTES,
-        )
-        first_pixel = _side_by_side([shape.pixels * shape.channels for shape in shapes])
-        if places:
-            rows[:, [Job.PIXELS_AT, Job.ROW_BYTES]] = places
+        rows[:, Job.WORD_AT] = self.first_byte[:-1] // WORD_BYTES
+        rows[:, Job.WORD_END] = self.first_byte[1:] // WORD_BYTES
+        self._first_pixel = side_by_side(shapes.symbols)
+        if places is None:
+            rows[:, Job.PIXELS_AT], rows[:, Job.ROW_BYTES] = self._first_pixel[:-1], shapes.row_bytes
         else:
-            rows[:, Job.PIXELS_AT] = first_pixel[:-1]
-            rows[:, Job.ROW_BYTES] = [shape.width * shape.channels for shape in shapes]
+            rows[:, [Job.PIXELS_AT, Job.ROW_BYTES]] = places
         # Status and pixels come back in one transfer.
         status_bytes = 4 * len(shapes)
-        self._back_bytes = status_bytes + (0 if places else int(first_pixel[-1]))
-        self._back = slot.device("back", self._back_bytes, np.uint8)
-        self._status = self._back[:status_bytes].view(np.int32)
-        self._pixels = pixels if places else self._back[status_bytes:]
-        host = slot.pinned("back", self._back_bytes, np.uint8)
+        back_bytes = status_bytes + (int(self._first_pixel[-1]) if places is None else 0)
+        self._lay_out({}, {"back": (back_bytes, np.uint8)}, limit_bytes)
+        back, host = slot.device("back"), slot.pinned("back")
+        self._status = back[:status_bytes].view(np.int32)
+        self._pixels = back[status_bytes:] if places is None else pixels
         self.status: NDArray[np.int32] = host[:status_bytes].view(np.int32)
-        self.decoded = None if places else host[status_bytes:]
+        self._decoded = host[status_bytes:]
+
+    @staticmethod
+    def costs(shapes: Shapes, stream_bytes: Ints, *, placed: bool) -> Ints:
+        """Bytes of device memory that each tile takes, beside those of the caller's."""
+        return stream_bytes + JOB_BYTES + 4 + (0 if placed else shapes.symbols)
 
     @property
     def stages(self) -> Mapping[str, Callable[[], None]]:
@@ -167,20 +200,22 @@ class DecodingBatch(Batch):
         return {"upload": self._upload, "coding and network": self._decode, "download": self._download}
 
     def _fill(self, host: NDArray[np.uint8]) -> None:
-        for stream, at in zip(self._streams, self.first_byte.tolist(), strict=False):
-            host[at : at + len(stream)] = np.frombuffer(stream, np.uint8)
+        host[:] = np.frombuffer(b"".join(self._streams), np.uint8)
 
     def _decode(self) -> None:
         CODER.clear(self.slot.stream, self._status)
         words = self._sent.view(np.uint16)
-        for first, last, team in runs([shape.team_log2 for shape in self.shapes]):
+        for first, last, team in runs(self.shapes.team_log2):
             some = slice(first, last)
             self.program.decode(self.slot.stream, self._jobs[some], team, words, self._pixels, self._status[some])
 
     def _download(self) -> None:
-        self.slot.download(self._back, "back", self._back_bytes)
+        self.slot.download("back")
 
-
-def _side_by_side(sizes: Sequence[int]) -> NDArray[np.int64]:
-    """Where each of some parts begins, and where the last one ends."""
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.array(sizes, np.int64))])
+    def tiles(self) -> list[Tile]:
+        """The tiles, in memory of their own; for a batch whose slot is done."""
+        whole, out = self._decoded.copy(), list[Tile]()
+        for first, last, _ in runs(self.shapes.kinds):
+            shape = (self.shapes.height[first], self.shapes.width[first], self.shapes.channels[first])
+            out += list(whole[self._first_pixel[first] : self._first_pixel[last]].reshape(last - first, *shape))
+        return out

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pilc_stream.arith.rans import STATE_LOW
 from pilc_stream.backends.base import STATE_BYTES, WORD_BYTES, Tile, TileJob, check_end, split_stream
-from pilc_stream.backends.cuda.batch import DecodingBatch, EncodingBatch
-from pilc_stream.backends.cuda.kernels import JOB_COLUMNS, Status
+from pilc_stream.backends.cuda.batch import BATCH_BYTES, DecodingBatch, EncodingBatch
+from pilc_stream.backends.cuda.kernels import Status
 from pilc_stream.backends.cuda.memory import Slot
-from pilc_stream.backends.cuda.plan import META_WORDS
 from pilc_stream.backends.cuda.program import Program
-from pilc_stream.backends.cuda.shim import check_device, cuda, is_out_of_memory
-from pilc_stream.backends.cuda.work import TileShape, batches
+from pilc_stream.backends.cuda.shim import (
+    as_array,
+    check_device,
+    cuda,
+    follow,
+    is_cuda_error,
+    is_out_of_memory,
+)
+from pilc_stream.backends.cuda.work import Ints, Shapes, batches
 from pilc_stream.errors import DeviceError, FormatError
 from pilc_stream.models.model import WaveModel
 
@@ -26,22 +31,38 @@ DEFAULT_BUDGET_BYTES = 4 << 30
 
 SMALLEST_BUDGET_BYTES = 1 << 20
 SLOTS = 2
+PIECES = 2 * SLOTS
+"""A call's tiles go in at least so many batches, so that copies of some run beside the kernels of others, unless"""
+
+LEAST_BATCH_BYTES = 64 << 20
+"""... these would be smaller: a batch should fill the card."""
+
 MOST_BATCH_BYTES = 1 << 31
 """Kernels count words of a batch in 32 bits; a batch of so many bytes stays far below."""
 
 Result = TypeVar("Result")
 
 
-class CudaEngine:
-    """Codes tiles on the current CUDA device. May be shared by threads, which take turns.
+class Target(NamedTuple):
+    """Where decoded tiles go: `places` int64 `(tiles, 2)`, first byte in `pixels` and bytes from row to row; `stream`:
+    the handle of the stream that `pixels` may still be in use on."""
 
-    `budget_bytes`: device memory that it may use at a time. Raises DeviceError without a card that can do it.
+    places: Ints
+    pixels: Any
+    stream: int
+
+
+class CudaEngine:
+    """Codes tiles on one CUDA device. May be shared by threads, which take turns.
+
+    `budget_bytes`: device memory for batches, the caller's pixels apart; a single tile that needs more is coded all the
+    same. `device`: its number; None is the one that is current now. Raises DeviceError without a card that can do it.
     """
 
     name = "cuda"
 
-    def __init__(self, budget_bytes: int = DEFAULT_BUDGET_BYTES) -> None:
-        check_device()
+    def __init__(self, budget_bytes: int = DEFAULT_BUDGET_BYTES, device: int | None = None) -> None:
+        self.device = check_device(device)
         self._budget = budget_bytes
         self._lock = threading.Lock()
         self._programs: dict[str, Program] = {}
@@ -49,123 +70,158 @@ class CudaEngine:
 
     def encode_tiles(self, model: WaveModel, tiles: Sequence[Tile], lanes_log2: Sequence[int]) -> list[bytes]:
         """One stream per tile."""
-        shapes = [
-            TileShape(tile.shape[0], tile.shape[1], tile.shape[2], log2)
-            for tile, log2 in zip(tiles, lanes_log2, strict=True)
-        ]
-        out: dict[int, bytes] = {}
+        out: list[bytes] = [b""] * len(tiles)
+        if not out:
+            return out
+        shapes = Shapes.of(*zip(*[tile.shape for tile in tiles], strict=True), lanes_log2)
 
-        def run(program: Program) -> None:
-            def cost(index: int) -> int:
-                shape = shapes[index]
-                words = program.plan.inputs + META_WORDS + shape.channels
-                return shape.pixels * (4 * words + 5 * shape.channels) + 8 * JOB_COLUMNS + 16 + (8 << shape.lanes_log2)
-
-            def begin(slot: Slot, members: list[int]) -> tuple[list[int], EncodingBatch]:
-                batch = EncodingBatch(slot, program, [shapes[i] for i in members], [tiles[i] for i in members])
+        def run(program: Program, budget_bytes: int) -> None:
+            def begin(slot: Slot, members: Ints, limit_bytes: int) -> Callable[[], None]:
+                chosen = members.tolist()
+                some = [tiles[index] for index in chosen]
+                batch = EncodingBatch(slot, program, shapes.take(members), some, limit_bytes)
                 batch.begin()
-                return members, batch
 
-            for _, (members, batch) in self._pipelined(shapes, cost, begin):
-                data, start = batch.download(), 0
-                for index, end in zip(members, batch.ends.tolist(), strict=True):
-                    out[index] = data[start:end].tobytes()
-                    start = end
+                def land() -> None:
+                    for index, stream in zip(chosen, batch.streams(), strict=True):
+                        out[index] = stream
 
-        self._with_retries(model, run)
-        return [out[index] for index in range(len(tiles))]
+                return land
+
+            self._pipelined(shapes, EncodingBatch.costs(program, shapes), budget_bytes, begin)
+
+        self._on_device(model, run)
+        return out
 
     def decode_tiles(self, model: WaveModel, jobs: Sequence[TileJob]) -> list[Tile]:
         """The tiles again."""
-        out: dict[int, Tile] = {}
+        out: list[Any] = [None] * len(jobs)
 
-        def run(program: Program) -> None:
-            for members, pixels in self._decoded(program, jobs, None, None):
-                assert pixels is not None
-                whole, start = pixels.copy(), 0
-                for index in members:
-                    job = jobs[index]
-                    end = start + job.height * job.width * job.channels
-                    out[index] = whole[start:end].reshape(job.height, job.width, job.channels)
-                    start = end
+        def keep(chosen: list[int], batch: DecodingBatch) -> None:
+            for index, tile in zip(chosen, batch.tiles(), strict=True):
+                out[index] = tile
 
-        self._with_retries(model, run)
-        return [out[index] for index in range(len(jobs))]
+        if jobs:
+            self._decode(model, jobs, keep)
+        return out
 
-    def decode_on_device(
+    def decode_to_tensor(
         self, model: WaveModel, jobs: Sequence[TileJob], places: Sequence[tuple[int, int]], pixel_bytes: int
     ) -> Any:
-        """Device memory, uint8 `(pixel_bytes,)`, with each tile at its place. It is complete and the caller's own."""
+        """A torch tensor uint8 `(pixel_bytes,)` on the device with each tile at its place.
 
-        def run(program: Program) -> Any:
-            pixels = cuda.device_array(max(1, pixel_bytes), np.uint8)
-            for _ in self._decoded(program, jobs, places, pixels):
-                pass
-            return pixels
+        Its memory is torch's, of the caller's current stream: the work begins when what is queued there is done, waits
+        for no other stream and holds none up. It is complete on return, as what is wrong with a tile is raised here.
+        """
+        from pilc_stream.backends.cuda.tensors import room
 
-        return self._with_retries(model, run)
+        tensor, pixels, stream = room(pixel_bytes, self.device)
+        if jobs:
+            target = Target(np.array(places, np.int64), as_array(pixels), stream)
+            self._decode(model, jobs, lambda chosen, batch: None, target)
+        return tensor
 
-    def _decoded(
-        self, program: Program, jobs: Sequence[TileJob], places: Sequence[tuple[int, int]] | None, pixels: Any
-    ) -> Iterator[tuple[list[int], NDArray[np.uint8] | None]]:
-        """Batches of jobs with their pixels side by side, or None where they go to `pixels` by their `places`."""
-        for job in jobs:
-            if len(job.stream) < STATE_BYTES << job.lanes_log2 or len(job.stream) % WORD_BYTES:
-                split_stream(job)
-        shapes = [TileShape(job.height, job.width, job.channels, job.lanes_log2) for job in jobs]
+    def _decode(
+        self,
+        model: WaveModel,
+        jobs: Sequence[TileJob],
+        keep: Callable[[list[int], DecodingBatch], None],
+        target: Target | None = None,
+    ) -> None:
+        streams, *columns = zip(*jobs, strict=True)
+        shapes = Shapes.of(*columns)
+        stream_bytes = np.fromiter(map(len, streams), np.int64, len(jobs))
+        odd = (stream_bytes < STATE_BYTES << shapes.lanes_log2) | (stream_bytes % WORD_BYTES > 0)
+        for index in np.flatnonzero(odd).tolist():
+            split_stream(jobs[index])
 
-        def cost(index: int) -> int:
-            shape = shapes[index]
-            return len(jobs[index].stream) + 8 * JOB_COLUMNS + 4 + (0 if places else shape.pixels * shape.channels)
+        def run(program: Program, budget_bytes: int) -> None:
+            refused: dict[int, Status] = {}
+            if target:
+                for slot in self._slots:
+                    follow(slot.stream, target.stream)
 
-        def begin(slot: Slot, members: list[int]) -> tuple[list[int], DecodingBatch]:
-            own = [places[i] for i in members] if places else None
-            batch = DecodingBatch(slot, program, [jobs[i] for i in members], own, pixels)
-            batch.begin()
-            return members, batch
+            def begin(slot: Slot, members: Ints, limit_bytes: int) -> Callable[[], None]:
+                chosen = members.tolist()
+                some = [streams[index] for index in chosen]
+                places, pixels = (target.places[members], target.pixels) if target else (None, None)
+                batch = DecodingBatch(slot, program, shapes.take(members), some, places, pixels, limit_bytes)
+                batch.begin()
 
-        for _, (members, batch) in self._pipelined(shapes, cost, begin):
-            for position in np.flatnonzero(batch.status).tolist():
-                _refuse(jobs[members[position]], Status(int(batch.status[position])))
-            yield members, batch.decoded
+                def land() -> None:
+                    for position in np.flatnonzero(batch.status).tolist():
+                        refused[chosen[position]] = Status(int(batch.status[position]))
+                    if not refused:
+                        keep(chosen, batch)
+
+                return land
+
+            costs = DecodingBatch.costs(shapes, stream_bytes, placed=target is not None)
+            self._pipelined(shapes, costs, budget_bytes, begin)
+            if refused:
+                first = min(refused)
+                _refuse(jobs[first], refused[first])
+
+        self._on_device(model, run)
 
     def _pipelined(
-        self, shapes: Sequence[TileShape], cost: Callable[[int], int], begin: Callable[[Slot, list[int]], Result]
-    ) -> Iterator[tuple[Slot, Result]]:
-        """Begin each batch in its slot, and give it back when it is done and the next one is on its way."""
-        while len(self._slots) < SLOTS:
-            self._slots.append(Slot())
-        share = min(self._budget // SLOTS, MOST_BATCH_BYTES)
-        under_way: list[tuple[Slot, Result]] = []
-        for number, members in enumerate(batches(shapes, cost, share)):
+        self,
+        shapes: Shapes,
+        costs: Ints,
+        budget_bytes: int,
+        begin: Callable[[Slot, Ints, int], Callable[[], None]],
+    ) -> None:
+        """Begin each batch in its slot, and land it when the slot is needed again or all have begun."""
+        limit = min(budget_bytes // SLOTS, MOST_BATCH_BYTES)
+        pieces = max(LEAST_BATCH_BYTES, int(costs.sum()) // PIECES)
+        number = 0
+        for members in batches(shapes, costs, min(limit, pieces) - BATCH_BYTES):
             slot = self._slots[number % SLOTS]
-            under_way.append((slot, begin(slot, members)))
-            if len(under_way) == SLOTS:
-                done = under_way.pop(0)
-                done[0].stream.synchronize()
-                yield done
-        for slot, result in under_way:
-            slot.stream.synchronize()
-            yield slot, result
+            slot.land()
+            slot.launch(begin(slot, members, limit))
+            number += 1
+        for slot in self._slots[number % SLOTS :] + self._slots[: number % SLOTS]:
+            slot.land()
 
-    def _with_retries(self, model: WaveModel, run: Callable[[Program], Result]) -> Result:
-        """Run, with half the budget after each time that the memory did not suffice."""
-        with self._lock:
+    def _on_device(self, model: WaveModel, run: Callable[[Program, int], Result]) -> Result:
+        """Run with the budget, or where the memory does not suffice with half of it, and so on."""
+        with self._lock, cuda.gpus[self.device]:
+            budget = self._budget
             while True:
                 try:
-                    return run(self._program(model))
-                except Exception as error:
+                    while len(self._slots) < SLOTS:
+                        self._slots.append(Slot())
+                    result = run(self._program(model), budget)
+                except BaseException as error:
+                    self._abandon()
+                    if is_cuda_error(error) and not is_out_of_memory(error):
+                        raise DeviceError(
+                            f"cuda: the card or its driver failed ({error}); such an error stays with the process, so "
+                            "go on in a new one"
+                        ) from error
                     if not is_out_of_memory(error):
                         raise
                     for slot in self._slots:
-                        slot.stream.synchronize()
-                    self._slots.clear()
-                    if self._budget < 2 * SMALLEST_BUDGET_BYTES:
+                        slot.free()
+                    if budget < 2 * SMALLEST_BUDGET_BYTES:
                         raise DeviceError(
-                            f"cuda: out of memory with batches of {self._budget} bytes ({error}); free memory on the "
+                            f"cuda: out of memory with batches of {budget} bytes ({error}); free memory on the "
                             "card or choose smaller tiles"
                         ) from error
-                    self._budget //= 2
+                    budget //= 2
+                else:
+                    # Kept only where it helped: too large an array of the caller's is no reason for small batches.
+                    self._budget = budget
+                    return result
+
+    def _abandon(self) -> None:
+        """Let no batch of a failed call be under way when its memory is used again."""
+        for slot in self._slots:
+            try:
+                slot.drop()
+            except Exception:
+                # A card that has failed refuses this as well; what it said first is what matters.
+                continue
 
     def _program(self, model: WaveModel) -> Program:
         if model.sha256 not in self._programs:

@@ -19,9 +19,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pilc_stream.arith.adaptive import AVERAGE_SHIFTS, initial_state
 from pilc_stream.arith.context import CHANNELS, ROWS_ABOVE
@@ -223,10 +224,14 @@ def ring_rows(team_threads: int) -> int:
     return words_of(team_threads + ROWS_ABOVE + 2) * BYTES
 
 
-def team_log2(height: int, width: int) -> int:
-    """How many threads share a tile, as a power of two: one for each pixel of its longest step, at least four."""
-    longest = min(height, (width + 1) // 2)
-    return max(2, (longest - 1).bit_length())
+def team_log2(height: ArrayLike, width: ArrayLike) -> Any:
+    """How many threads share a tile, as a power of two: one for each pixel of its longest step, at least four.
+
+    Of one tile, or of many at once.
+    """
+    longest = np.minimum(height, (np.asarray(width) + 1) // 2)
+    # The exponent of a float is the number of bits of the integer.
+    return np.maximum(2, np.frexp(longest - 1)[1])
 
 
 def _packed_weights(layer: Layer, unit: int, word: InputWord) -> int:

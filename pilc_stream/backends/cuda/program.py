@@ -71,6 +71,8 @@ class Program:
         self._coarse = cuda.to_device(np.ascontiguousarray(cdf[:, ::16]).reshape(-1).view(np.int32))
         self._cdf = cuda.to_device(cdf.reshape(-1))
         self._cdf_words = self._cdf.view(np.int32)
+        # These copies are in the order of the default stream, for which those of batches do not wait.
+        cuda.synchronize()
 
     def _launch(self, stream: Any, jobs: Any, team_log2: int, *, perceptron: bool) -> tuple[Walks, tuple[Any, ...]]:
         threads = block_threads(team_log2)

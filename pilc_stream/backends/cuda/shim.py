@@ -24,6 +24,9 @@ ALL_LANES = 0xFFFFFFFF
 LOWEST_CAPABILITY = (7, 0)
 OLDEST_DRIVER = (12, 0)
 OUT_OF_MEMORY = 2
+CUDA_MODULES = ("cuda.", "numba.cuda.cudadrv")
+"""Where the exceptions of the driver's two faces are defined: of CUDA's own bindings and of Numba's."""
+
 DEFAULT_SHARED_BYTES = 48 << 10
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -104,6 +107,26 @@ def team_barrier(wide: Any) -> None:
         syncwarp()
 
 
+def new_stream() -> Any:
+    """A stream that does not wait for the default stream, nor that for it, unless told to."""
+    if SIMULATED:
+        return cuda.stream()
+    from numba.cuda.cudadrv.driver import binding, driver  # type: ignore[attr-defined]
+
+    # The driver keeps it until the process ends; an engine has a few, for good.
+    cuda.current_context()
+    return cuda.external_stream(int(driver.cuStreamCreate(binding.CUstream_flags.CU_STREAM_NON_BLOCKING.value)))
+
+
+def follow(stream: Any, handle: int) -> None:
+    """Let what is queued on `stream` from now on wait for what another library has queued on its stream `handle`."""
+    if SIMULATED:
+        return
+    reached = cuda.event(timing=False)
+    reached.record(cuda.external_stream(handle) if handle else 0)
+    reached.wait(stream)
+
+
 class Kernel:
     """A kernel, compiled when first launched."""
 
@@ -111,24 +134,26 @@ class Kernel:
         """`signature`: the types of its arguments; `most_registers`: per thread, for blocks of many threads."""
         self._body, self._signature, self._most_registers = body, signature, most_registers
         self._compiled: Any = None
-        self._allowed = DEFAULT_SHARED_BYTES
+        self._allowed: dict[int, int] = {}
 
     def launch(self, blocks: int, threads: int, stream: Any, shared_bytes: int, *arguments: Any) -> None:
         """Queue it on a stream."""
         if self._compiled is None:
             limits = {} if SIMULATED or self._most_registers is None else {"max_registers": self._most_registers}
             self._compiled = cuda.jit(self._signature, **limits)(self._body)
-        if shared_bytes > self._allowed and not SIMULATED:
+        if shared_bytes > DEFAULT_SHARED_BYTES and not SIMULATED:
             self._allow(shared_bytes)
         self._compiled[blocks, threads, stream, shared_bytes](*arguments)
 
     def _allow(self, shared_bytes: int) -> None:
-        # More than 48 KiB of dynamic shared memory must be asked for.
+        # More than 48 KiB of dynamic shared memory must be asked for, on each device.
+        device = cuda.get_current_device()
+        if shared_bytes <= self._allowed.get(device.id, 0):
+            return
         from numba.cuda.cudadrv.driver import CudaAPIError, binding, driver  # type: ignore[attr-defined]
 
         function = self._compiled.overloads[self._signature]._codelibrary.get_cufunc()
         attribute = binding.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        device = cuda.get_current_device()
         try:
             driver.cuKernelSetAttribute(attribute, shared_bytes, function.handle, device.id)
         except CudaAPIError as error:
@@ -136,29 +161,46 @@ class Kernel:
                 f"cuda: {_name(device)} gives a block no {shared_bytes} bytes of shared memory ({error}), which tiles "
                 "of this size need; use 'cpu', whose payloads are the same"
             ) from error
-        self._allowed = shared_bytes
+        self._allowed[device.id] = shared_bytes
 
 
-def check_device() -> None:
-    """Raise DeviceError unless there is a card that the kernels run on."""
+def as_array(pixels: Any) -> Any:
+    """Device memory of another library, by its ``__cuda_array_interface__``, as kernels take it; nothing waits."""
+    return pixels if SIMULATED else cuda.as_cuda_array(pixels, sync=False)
+
+
+def check_device(number: int | None = None) -> int:
+    """The number of a card that the kernels run on: `number`, or of the current one. Raises DeviceError without it."""
     if SIMULATED:
-        return
+        return number or 0
     elsewhere = "use 'cpu', whose payloads are the same"
     if not cuda.is_available():
         raise DeviceError(f"device 'cuda': no CUDA driver with a card was found ({_driver_trouble()}); {elsewhere}")
+    try:
+        return _checked(number, elsewhere)
+    except Exception as error:
+        if not is_cuda_error(error):
+            raise
+        raise DeviceError(f"device 'cuda': the card or its driver failed ({error}); {elsewhere}") from error
+
+
+def _checked(number: int | None, elsewhere: str) -> int:
+    if number is not None and number >= len(cuda.gpus):
+        raise DeviceError(f"device 'cuda:{number}': the driver lists {len(cuda.gpus)} cards, from 0 on; {elsewhere}")
     version = cuda.cudadrv.driver.get_version()
     if version < OLDEST_DRIVER:
         raise DeviceError(
             f"device 'cuda': the driver knows CUDA {version[0]}.{version[1]}, the kernels need {OLDEST_DRIVER[0]}."
             f"{OLDEST_DRIVER[1]}; update the NVIDIA driver, or {elsewhere}"
         )
-    device = cuda.get_current_device()
+    device = cuda.get_current_device() if number is None else cuda.gpus[number]
     if device.compute_capability < LOWEST_CAPABILITY:
         found = ".".join(map(str, device.compute_capability))
         raise DeviceError(
             f"device 'cuda': {_name(device)} has compute capability {found}, the kernels need 7.0 (Volta) or "
             f"newer; {elsewhere}"
         )
+    return int(device.id)
 
 
 def _name(device: Any) -> str:
@@ -171,6 +213,11 @@ def _driver_trouble() -> str:
     return " ".join(str(reason).split()) if reason else "the driver lists none"
 
 
+def is_cuda_error(error: BaseException) -> bool:
+    """Whether an exception comes from the driver or its bindings, not from this package."""
+    return type(error).__module__.startswith(CUDA_MODULES)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a CUDA call found too little memory on the card or of the host's pinned kind."""
     return getattr(error, "code", None) == OUT_OF_MEMORY or "OUT_OF_MEMORY" in str(error)
@@ -180,13 +227,17 @@ __all__ = [
     "SIMULATED",
     "WARP",
     "Kernel",
+    "as_array",
     "ballot",
     "bit_count",
     "check_device",
     "cuda",
     "device_function",
+    "follow",
     "int64",
+    "is_cuda_error",
     "is_out_of_memory",
+    "new_stream",
     "shared_words",
     "syncwarp",
     "team_barrier",

@@ -1,4 +1,4 @@
-"""Decoded images that stay on the card, as torch tensors without a copy."""
+"""Decoded images that stay on the card, as torch tensors: their memory is torch's, and the kernels write to it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,28 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pilc_stream.backends.cuda.shim import SIMULATED
+from pilc_stream.errors import DeviceError
 
 
-def as_tensor(image: Any) -> torch.Tensor:
-    """The tensor of a device array; it keeps the memory alive. Of an array in host memory, a copy on the card.
-
-    The image is complete, so the tensor may be used on any stream.
-    """
+def room(byte_count: int, device: int) -> tuple[torch.Tensor, Any, int]:
+    """An uninitialised uint8 tensor `(byte_count,)` on a device; itself as kernels take it; the handle of the caller's
+    current stream there, on which its memory may still be in use. Raises DeviceError where there is no room."""
     if SIMULATED:
-        return torch.from_numpy(np.array(image))
-    return torch.as_tensor(image, device="cuda")
+        simulated = torch.zeros(byte_count, dtype=torch.uint8)
+        return simulated, simulated.numpy(), 0
+    try:
+        tensor = torch.empty(byte_count, dtype=torch.uint8, device=f"cuda:{device}")
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(
+            f"cuda: no room for {byte_count} bytes of decoded pixels ({error}); decode fewer images at a time"
+        ) from error
+    return tensor, tensor, torch.cuda.current_stream(device).cuda_stream
+
+
+def from_host(image: NDArray[Any], number: str) -> torch.Tensor:
+    """A copy on the device of that number (of the current one where it is empty), of the caller's current stream."""
+    tensor = torch.from_numpy(np.ascontiguousarray(image))
+    return tensor.clone() if SIMULATED else tensor.to(f"cuda:{number}" if number else "cuda")
