@@ -12,6 +12,7 @@ from pilc_stream.errors import DeviceError, ModelError
 from pilc_stream.pipeline.compress import ShardResult
 from workers.maker import SHARDS_IN_FLIGHT, ShardMaker, WorkerSpec, reason_of
 from workers.metrics import Gauges
+from workers.placement import Placement
 from workers.planning import Work
 from workers.progress import Tally
 
@@ -65,7 +66,7 @@ class ShardActor:
         return dict(self._tallies)
 
 
-def start_actor(spec: WorkerSpec, gpus: float) -> Any:
+def start_actor(spec: WorkerSpec, placement: Placement) -> Any:
     """Start an actor and return its handle; it may take until later to come up."""
     threads = str(spec.threads)
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -75,8 +76,8 @@ def start_actor(spec: WorkerSpec, gpus: float) -> Any:
         concurrency_groups={_WATCH: 1, _MAKE: SHARDS_IN_FLIGHT},
         max_restarts=0,
         max_task_retries=0,
-        num_cpus=1,
-        num_gpus=gpus,
+        num_cpus=placement.cpus,
+        num_gpus=placement.gpus,
         scheduling_strategy="SPREAD",
         runtime_env={"env_vars": dict.fromkeys(names, threads)},
     )

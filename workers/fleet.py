@@ -106,7 +106,7 @@ class Fleet:
         """Start the actors that are missing, each when its time has come."""
         for member in self._members:
             if member.actor is None and member.start_at <= time.monotonic():
-                member.actor = start_actor(self._spec, self._placement.gpus)
+                member.actor = start_actor(self._spec, self._placement)
                 member.hello = member.actor.tally.remote()
 
     def _assign(self) -> None:

@@ -28,11 +28,15 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """`workers` (0: in this process), each with `threads` CPU threads and `gpus` GPUs; a fraction shares one."""
+    """`workers` (0: in this process), each with `threads` CPU threads and `gpus` GPUs; a fraction shares one.
+
+    `cpus`: cores that Ray sets aside for each; one where the threads are a share of what there is anyway.
+    """
 
     workers: int
     threads: int
     gpus: float = 0.0
+    cpus: int = 1
 
     @property
     def slots(self) -> Slots:
@@ -69,18 +73,25 @@ def place_here(settings: JobSettings) -> Placement:
 
 def place(settings: JobSettings, shards: int, machine: Machine) -> Placement:
     """The placement of a run on Ray. Raises UsageError where a GPU is asked for and none is there."""
+    each = settings.gpus_per_worker
     gpus = machine.gpus if settings.device in ("auto", "cuda") else 0
+    if each is not None:
+        # The cluster may start machines for what is asked of it, so what it has now is no bound.
+        gpus = max(gpus, int((settings.workers or 1) * each), 1)
     if settings.device == "cuda" and not gpus:
         raise UsageError(
             "--device cuda: Ray sees no GPU here. Use --device cpu, whose data sets are the same, or another machine."
         )
-    workers = settings.workers or gpus or machine.cpus
+    workers = settings.workers or (int(gpus / each) if each else gpus) or machine.cpus
     workers = max(1, min(workers, shards))
     share = 0.0
-    if gpus:
+    if each is not None:
+        share = each
+    elif gpus:
         share = 1.0 if workers <= gpus else int(10_000 * gpus / workers) / 10_000
     threads = min(machine.cpus // workers, machine.node_cpus or machine.cpus)
-    return Placement(workers, settings.threads or max(1, threads), share)
+    cpus = settings.threads if settings.threads and settings.ray_address else 1
+    return Placement(workers, settings.threads or max(1, threads), share, cpus)
 
 
 def usable_cpus() -> int:

@@ -8,9 +8,10 @@ import shutil
 import signal
 import tempfile
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
@@ -20,6 +21,9 @@ from workers.placement import Machine, usable_cpus
 
 OBJECT_STORE_BYTES = 100 << 20
 """Of a local Ray. Tasks and results pass through it, pixels never do."""
+
+LOCAL_STARTS = 3
+"""So often a local Ray is tried: it gives up where it is not up within 30 seconds, which a busy machine may need."""
 
 
 @contextmanager
@@ -54,16 +58,7 @@ def _connect(address: str | None, workers: int | None, folder: str | None) -> No
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
-            ray.init(
-                # Not the default, which would join any Ray that happens to run on this machine.
-                address="local",
-                num_cpus=max(usable_cpus(), workers or 0),
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _temp_dir=folder,
-            )
+            _start(max(usable_cpus(), workers or 0), folder)
     except Exception as error:
         what = f"the Ray cluster at {address} cannot be joined" if address else "a local Ray cannot be started"
         hint = "Check the address and that its Ray has the same version" if address else "Use --workers 0 to do without"
@@ -71,6 +66,39 @@ def _connect(address: str | None, workers: int | None, folder: str | None) -> No
     finally:
         if handler is not None:
             signal.signal(signal.SIGTERM, handler)
+
+
+def _start(cpus: int, folder: str | None) -> None:
+    """Start a local Ray, again where that fails. Raises what Ray raises at last."""
+    for attempt in range(1, LOCAL_STARTS + 1):
+        try:
+            ray.init(
+                # Not the default, which would join any Ray that happens to run on this machine.
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=folder,
+            )
+        except Exception as error:
+            _stop_half_started(error)
+            ray.shutdown()
+            if attempt == LOCAL_STARTS:
+                raise
+        else:
+            return
+
+
+def _stop_half_started(error: BaseException) -> None:
+    """End the processes of a node that did not come up; Ray would leave them until this process ends."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        stop = getattr(frame.f_locals.get("self"), "kill_all_processes", None)
+        if stop is not None:
+            # It is a courtesy to the next attempt; what it cannot end, ends with this process.
+            with suppress(Exception):
+                stop(check_alive=False, allow_graceful=False)
 
 
 def _short_folder() -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -28,6 +29,8 @@ class JobSettings:
     `profile`: a shipped profile; `model_path`: a model file instead of one.
     `device`: where each worker codes. `threads`: CPU threads of each worker; None shares the machine's cores out.
     `workers`: Ray actors; 0 works in this process without Ray; None decides (see `workers.placement`).
+    `gpus_per_worker`: GPUs that Ray must have for each worker, which an autoscaling cluster may have yet to start; None
+    shares out those that are there.
     `ray_address`: a running cluster; None starts a local Ray and stops it at the end.
     `shard_size`: source bytes per shard at most. `limit`: take only the first images of the listing.
     `on_existing`: what to do where the destination holds a data set: go on with it if it is the same job, refuse, or
@@ -45,6 +48,7 @@ class JobSettings:
     device: Device = "auto"
     threads: int | None = None
     workers: int | None = None
+    gpus_per_worker: float | None = None
     ray_address: str | None = None
     shard_size: int = DEFAULT_SHARD_BYTES
     on_existing: OnExisting = "resume"
@@ -73,6 +77,8 @@ class JobSettings:
                 raise UsageError(f"{_flag(name)}: {value} is not possible; give at least 1.")
         if self.workers is not None and self.workers < 0:
             raise UsageError(f"--workers: {self.workers} is not possible; give 0 to work without Ray, or more.")
+        if self.gpus_per_worker is not None:
+            self._check_gpus(self.gpus_per_worker)
         if self.workers == 0 and self.ray_address:
             raise UsageError(
                 f"--workers 0 works in this process without Ray, but --ray-address names the cluster "
@@ -83,6 +89,16 @@ class JobSettings:
                 f"--retry-failed goes on with the job that is there, which --on-existing {self.on_existing} excludes; "
                 "leave one of them out."
             )
+
+    def _check_gpus(self, gpus: float) -> None:
+        # Ray counts GPUs in ten-thousandths, and whole ones above one.
+        if not math.isfinite(gpus) or gpus < 0.0001 or (gpus > 1 and gpus != int(gpus)):
+            raise UsageError(
+                f"--gpus-per-worker: {gpus:g} is not possible; give a whole number, or a fraction of one GPU."
+            )
+        if self.workers == 0 or self.device in ("cpu", "reference"):
+            other = "--workers 0" if self.workers == 0 else f"--device {self.device}"
+            raise UsageError(f"--gpus-per-worker asks Ray for GPUs, which {other} excludes; leave one of them out.")
 
 
 def _flag(name: str) -> str:

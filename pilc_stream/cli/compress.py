@@ -25,6 +25,7 @@ from pilc_stream.cli.options import (
     debug_option,
     device_option,
     json_option,
+    settings_option,
     storage_option,
     threads_option,
 )
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@settings_option
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.argument("destination")
 @click.option(
@@ -56,6 +58,12 @@ if TYPE_CHECKING:
     "--workers",
     type=click.IntRange(min=0),
     help="Ray actors; 0 works in this process, without Ray.  [default: one per GPU or CPU core]",
+)
+@click.option(
+    "--gpus-per-worker",
+    type=float,
+    metavar="N",
+    help="GPUs that Ray must find or start for each worker.  [default: those that are there, shared out]",
 )
 @click.option(
     "--ray-address",
@@ -105,6 +113,7 @@ def compress(dry_run: bool, as_json: bool, **flags: Any) -> None:
       pilc compress photos dataset
       pilc compress 's3://bucket/raw/**/*.png' s3://bucket/dataset --workers 8
       pilc compress 's3://bucket/shards/*.tar' s3://bucket/dataset --storage-option profile=research
+      pilc compress --settings job.toml
     """
     from pilc_stream.images import DEFAULT_MAX_PIXELS
     from workers.job import plan_job

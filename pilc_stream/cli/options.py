@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import tomllib
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -95,6 +97,40 @@ def storage_option(command: _Command) -> _Command:
         callback=lambda ctx, param, value: dict(value),
         help="For the storage of a URL, such as endpoint_url=http://localhost:9000; repeat it for more.",
     )(command)
+
+
+def settings_option(command: _Command) -> _Command:
+    """`--settings FILE`: what the file says stands for flags and arguments that are not given."""
+    return click.option(
+        "--settings",
+        type=click.Path(exists=True, dir_okay=False),
+        is_eager=True,
+        expose_value=False,
+        callback=_read_settings,
+        metavar="FILE",
+        help="A TOML file that says what is not given here: sources, destination, and flags by their names.",
+    )(command)
+
+
+def _read_settings(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is None:
+        return
+    try:
+        said = tomllib.loads(Path(value).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{value}: it cannot be read as TOML: {error}.", ctx, param) from error
+    known = {name.lstrip("-"): each for each in ctx.command.params if each.expose_value for name in each.opts}
+    defaults: dict[str, Any] = {}
+    for name, setting in said.items():
+        if name not in known:
+            raise click.BadParameter(f"{value}: {name!r} is no setting. Known are {', '.join(known)}.", ctx, param)
+        target = known[name]
+        if isinstance(setting, dict):
+            setting = list(setting.items())
+        elif target.nargs == -1 and not isinstance(setting, list):
+            setting = [setting]
+        defaults[str(target.name)] = setting
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
 
 
 def device_option(command: _Command) -> _Command:

@@ -119,7 +119,7 @@ class ModelRay:
 
     # What the fleet calls.
 
-    def start_actor(self, spec: Any, gpus: float) -> Actor:
+    def start_actor(self, spec: Any, placement: Placement) -> Actor:
         return Actor(self)
 
     def monotonic(self) -> float:

@@ -81,7 +81,7 @@ class FakeRay:
     most_queued: int = 0
     starts: Iterator[bool] = field(default_factory=lambda: itertools.repeat(True))
 
-    def start_actor(self, spec: Any, gpus: float) -> FakeActor:
+    def start_actor(self, spec: Any, placement: Placement) -> FakeActor:
         actor = FakeActor(len(self.actors), self, alive=next(self.starts))
         self.actors.append(actor)
         return actor

@@ -28,6 +28,16 @@ def settings(**fields: Any) -> JobSettings:
         ({"device": "cuda", "workers": 3}, 100, Machine(cpus=8, gpus=1), Placement(3, 2, 0.3333)),
         # Two machines: no worker may be given more threads than the smaller one has.
         ({"workers": 2}, 100, Machine(cpus=24, node_cpus=8), Placement(2, 8)),
+        # A cluster that has yet to grow: what is asked for, not what is there.
+        (
+            {"workers": 16, "gpus_per_worker": 1, "threads": 6, "ray_address": "auto", "device": "cuda"},
+            100,
+            Machine(cpus=2),
+            Placement(16, 6, 1.0, 6),
+        ),
+        ({"gpus_per_worker": 0.5}, 100, Machine(cpus=32, gpus=4), Placement(8, 4, 0.5)),
+        ({"gpus_per_worker": 2, "threads": 3}, 100, Machine(cpus=32, gpus=5), Placement(2, 3, 2)),
+        ({"gpus_per_worker": 1}, 100, Machine(cpus=4), Placement(1, 4, 1)),
     ],
 )
 def test_workers_follow_the_machine_the_shards_and_the_flags(

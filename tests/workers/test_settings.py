@@ -31,6 +31,11 @@ def test_only_sources_and_destination_must_be_given() -> None:
         ({"threads": 0}, "--threads: 0 is not possible"),
         ({"workers": -1}, "--workers: -1 is not possible"),
         ({"workers": 0, "ray_address": "auto"}, "leave one of them out"),
+        ({"gpus_per_worker": 0}, "--gpus-per-worker: 0 is not possible"),
+        ({"gpus_per_worker": float("nan")}, "--gpus-per-worker: nan is not possible"),
+        ({"gpus_per_worker": 1.5}, "--gpus-per-worker: 1.5 is not possible"),
+        ({"gpus_per_worker": 1, "workers": 0}, "which --workers 0 excludes"),
+        ({"gpus_per_worker": 1, "device": "cpu"}, "which --device cpu excludes"),
         ({"retry_failed": True, "on_existing": "overwrite"}, "leave one of them out"),
     ],
 )
