@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,7 +90,6 @@ class CpuEngine:
                 f"cpu: no dot products of bytes (VNNI) on this machine with vectors of {self.width} lanes"
             )
         self._programs: dict[str, Program] = {}
-        self._modules: dict[WaveSpec, CompiledModule] = {}
 
     def encode_tiles(self, model: WaveModel, tiles: Sequence[Tile], lanes_log2: Sequence[int]) -> list[bytes]:
         """One stream per tile."""
@@ -154,10 +154,7 @@ class CpuEngine:
     def _program(self, model: WaveModel) -> Program:
         if model.sha256 not in self._programs:
             packed = pack_parameters(model, 1 if self.byte_dots else 2)
-            if model.spec not in self._modules:
-                emitter = KernelEmitter(model.spec, packed.offsets, self.width, self.byte_dots)
-                self._modules[model.spec] = CompiledModule(emitter.module)
-            module = self._modules[model.spec]
+            module = _compiled(model.spec, tuple(packed.offsets.items()), self.width, self.byte_dots)
             self._programs[model.sha256] = Program(
                 module=module,
                 kernels=np.array([module.address(name) for name in KERNEL_NAMES], np.int64),
@@ -170,6 +167,13 @@ class CpuEngine:
                 width=self.width,
             )
         return self._programs[model.sha256]
+
+
+@lru_cache(maxsize=32)
+def _compiled(spec: WaveSpec, offsets: tuple[tuple[str, int], ...], width: int, byte_dots: bool) -> CompiledModule:
+    """The kernels of a network's shape. They take a second to make and hold no weights, so a process makes them once:
+    a worker's codec and the decoder that verifies have engines of their own."""
+    return CompiledModule(KernelEmitter(spec, dict(offsets), width, byte_dots).module)
 
 
 def _workspace(program: Program, shape: GangShape, gang: int) -> tuple[tuple[NDArray[Any], ...], NDArray[np.int32]]:
