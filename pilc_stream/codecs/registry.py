@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 
 from pilc_stream.backends import open_engine
 from pilc_stream.backends.base import STATE_BYTES
-from pilc_stream.codecs.base import Codec, Image, TileDecoder, check_all_tiles, check_image, check_region
+from pilc_stream.codecs.base import Codec, Image, TileDecoder, check_all_tiles, check_region
+from pilc_stream.codecs.choice import ChoosingCodec
+from pilc_stream.codecs.deep import deep_decoder
+from pilc_stream.codecs.planes import PlanesDecoder, part_headers
 from pilc_stream.codecs.raw import RawCodec, RawDecoder
 from pilc_stream.codecs.wave import WaveCodec, WaveDecoder
+from pilc_stream.codecs.webp import webp_decoder
 from pilc_stream.errors import DeviceError, ModelError, ModelNotFoundError, TruncatedError, UsageError
 from pilc_stream.models.model import WaveModel, load_model
 from pilc_stream.models.shipped import preset_bytes, preset_digests, preset_names
@@ -22,6 +26,12 @@ from pilc_stream.records.payload import CHECKSUM_BYTES, Header, Payload, parse_h
 from pilc_stream.records.tiling import Region
 
 DEFAULT_PROFILE = "fast"
+
+_WITHOUT_MODEL: dict[str, Callable[[], TileDecoder]] = {
+    "raw": RawDecoder,
+    "webp": webp_decoder,
+    "deep": deep_decoder,
+}
 
 ModelSource = Callable[[bytes], bytes | None]
 """Short digest, as payloads name models -> model file, or None where it is not known."""
@@ -35,7 +45,7 @@ def profiles() -> list[str]:
 def open_codec(
     profile: str = DEFAULT_PROFILE, device: str = "auto", threads: int = 1, model_path: str | Path | None = None
 ) -> Codec:
-    """A codec that encodes with a shipped profile, or with the model file at `model_path`.
+    """A codec that encodes every image with a shipped profile, or with the model file at `model_path`.
 
     `device`: "auto", "cpu", "cuda" or "reference"; `threads`: CPU threads. Raises UsageError for an unknown profile,
     ModelError for a malformed model, DeviceError where the device is not to be had.
@@ -45,22 +55,17 @@ def open_codec(
             data = Path(model_path).read_bytes()
         except OSError as error:
             raise ModelNotFoundError(f"model {str(model_path)!r} cannot be read: {error}") from error
-        return WaveCodec(load_model(data), open_engine(device, threads))
+        return ChoosingCodec(WaveCodec(load_model(data), open_engine(device, threads)))
     if profile == "raw":
         return RawCodec()
     if profile not in preset_names():
         raise UsageError(f"profile {profile!r} is unknown; known profiles: {', '.join(profiles())}")
-    return WaveCodec(load_model(preset_bytes(profile)), open_engine(device, threads))
+    return ChoosingCodec(WaveCodec(load_model(preset_bytes(profile)), open_engine(device, threads)))
 
 
 def encode_any(images: Sequence[NDArray[Any]], profile: str, device: str, threads: int) -> list[bytes]:
-    """One payload per image: by the profile's codec where it takes the image, by `raw` where not."""
-    for image in images:
-        check_image(image)
-    codec, stored = _shared_codec(profile, device, threads), RawCodec()
-    taken = [index for index, image in enumerate(images) if codec.refuses(image) is None]
-    payloads = dict(zip(taken, codec.encode([images[index] for index in taken]), strict=True))
-    return [payloads[i] if i in payloads else stored.encode([image])[0] for i, image in enumerate(images)]
+    """One payload per image, with the codec that `open_codec` gives, kept for the next call."""
+    return _shared_codec(profile, device, threads).encode(images)
 
 
 @lru_cache(maxsize=8)
@@ -159,8 +164,10 @@ class Decoder:
     def _decoder(self, codec: str, digest: bytes, first: Payload, region: Region | None) -> TileDecoder:
         key = (codec, digest)
         if key not in self._decoders:
-            if codec == "raw":
-                self._decoders[key] = RawDecoder()
+            if codec in _WITHOUT_MODEL:
+                self._decoders[key] = _WITHOUT_MODEL[codec]()
+            elif codec == "planes":
+                self._decoders[key] = PlanesDecoder(self.decode)
             else:
                 # A flipped digest must read as damage, not as an unknown model. Every tile's checksum covers it; those
                 # of the region's tiles are taken, so that damage elsewhere is no concern of the region's.
@@ -222,11 +229,14 @@ def inspect_payload(payload: bytes) -> PayloadInfo:
     flush_bytes = STATE_BYTES * lanes * len(parsed.tiles)
     if any(len(tile) < STATE_BYTES * lanes for tile in parsed.tiles):
         raise TruncatedError(f"payload: a tile is shorter than the states of its {lanes} lanes")
+    digest = header.model_digest
+    if header.codec == "planes":
+        digest = next((part.model_digest for part in part_headers(parsed) if part.model_digest), b"")
     sub_pixels = header.height * header.width * header.channels
     return PayloadInfo(
         codec=header.codec,
-        profile=preset_digests().get(header.model_digest, None) if header.model_digest else header.codec,
-        model_digest=header.model_digest.hex(),
+        profile=preset_digests().get(digest, None) if digest else header.codec,
+        model_digest=digest.hex(),
         shape=header.shape,
         bit_depth=header.bit_depth,
         tiles=len(parsed.tiles),
@@ -244,6 +254,6 @@ def inspect_payload(payload: bytes) -> PayloadInfo:
 
 
 def _tile_shape(header: Header) -> tuple[int, int]:
-    if not header.model_digest:
+    if not header.tile_log2:
         return header.height, header.width
     return header.tiling.tile_height, header.tiling.tile_width

@@ -19,6 +19,7 @@ from pilc_stream.backends import DeviceEngine, Engine, TileJob
 from pilc_stream.backends.base import STATE_BYTES, WORD_BYTES
 from pilc_stream.codecs.base import Image, check_all_tiles, check_image, header_fields
 from pilc_stream.codecs.raw import RawCodec
+from pilc_stream.codecs.tiled import paste
 from pilc_stream.errors import DeviceError, FormatError, TruncatedError, UsageError
 from pilc_stream.models.model import WaveModel
 from pilc_stream.records.payload import Header, Payload, pack_payload
@@ -116,7 +117,7 @@ class WaveDecoder:
             y0, x0, height, width = region or Region(0, 0, header.height, header.width)
             image = np.empty((height, width, header.channels), np.uint8)
             for index in wanted:
-                _paste(image, y0, x0, next(tiles), header.tiling.tile(index))
+                paste(image, y0, x0, next(tiles), header.tiling.tile(index))
             out.append(image[:, :, 0] if header.two_axes else image)
         return out
 
@@ -180,12 +181,3 @@ class WaveDecoder:
                 f"tile: a stream of {len(job.stream)} bytes cannot hold {job.height} x {job.width} pixels of "
                 f"{job.channels} channels under this model; the header or the stream is not what was encoded"
             )
-
-
-def _paste(image: NDArray[np.uint8], y0: int, x0: int, tile: NDArray[np.uint8], place: Region) -> None:
-    """Copy what `tile` at `place` shares with `image`, whose top left corner lies at `(y0, x0)`."""
-    top, left = max(place.y, y0), max(place.x, x0)
-    bottom = min(place.y + place.height, y0 + image.shape[0])
-    right = min(place.x + place.width, x0 + image.shape[1])
-    part = tile[top - place.y : bottom - place.y, left - place.x : right - place.x]
-    image[top - y0 : bottom - y0, left - x0 : right - x0] = part

@@ -173,12 +173,13 @@ class Coder:
         )
 
     def _made_by(self, payload: bytes) -> tuple[str, str]:
-        """Codec and model of a payload: a codec may store by `raw` what it does not make smaller."""
+        """Codec and model of a payload: of several ways a codec takes the smallest."""
         # A header that is not to be read is the business of verification, not of the one who counts.
         with suppress(FormatError):
             name = parse_header(payload).codec
+            # Payloads inside the planes may be the profile's.
             if name != self._codec.name:
-                return name, ""
+                return name, self._codec.model_sha256 if name == "planes" else ""
         return self._codec.name, self._codec.model_sha256
 
 

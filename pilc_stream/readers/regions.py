@@ -112,6 +112,6 @@ def _needed(head: bytes | memoryview, payload_bytes: int, wanted: Wanted) -> tup
     except (FormatError, UsageError):
         # More metadata or tiles than the head holds; or damage, or a wrong region, which decoding will tell apart.
         return everything, wanted
-    if not header.model_digest:
+    if not header.tile_log2:
         return everything, region
     return np.array([ranges[index] for index in header.tiling.touching(region)], np.int64), region
