@@ -44,6 +44,10 @@ def floor_log2(value: Any) -> Any:
     >>> [floor_log2(v) for v in (1, 2, 3, 4, 65535, 2**24 - 1)]
     [0, 1, 1, 2, 15, 23]
     """
+    own = getattr(value, "floor_log2", None)
+    if own is not None:
+        # A traced value whose machine finds the highest bit in one instruction.
+        return own()
     # Halving the range five times: the bits of the result, the highest first.
     sixteen = (value >= 65536) * 16
     rest = value >> sixteen

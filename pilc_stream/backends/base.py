@@ -48,7 +48,7 @@ class DeviceEngine(Engine, Protocol):
     def decode_to_tensor(
         self, model: WaveModel, jobs: Sequence[TileJob], places: Sequence[tuple[int, int]], pixel_bytes: int
     ) -> Any:
-        """A torch tensor uint8 `(pixel_bytes,)` there, each tile at its place: first byte, and bytes from row to row."""
+        """A torch tensor uint8 `(pixel_bytes,)` there, each tile at its place: first byte, bytes from row to row."""
 
 
 def pack_stream(states: NDArray[np.uint32], words: NDArray[np.uint16]) -> bytes:

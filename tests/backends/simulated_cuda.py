@@ -39,8 +39,15 @@ def jobs_of(streams: Sequence[bytes], tiles: Sequence[Tile], lanes: Sequence[int
     return [TileJob(memoryview(s), *t.shape, n) for s, t, n in zip(streams, tiles, lanes, strict=True)]
 
 
-def check(model: WaveModel, tiles: Sequence[Tile], lanes: Sequence[int], budget_bytes: int = 1 << 30) -> None:
-    engine = CudaEngine(budget_bytes)
+def check(
+    model: WaveModel,
+    tiles: Sequence[Tile],
+    lanes: Sequence[int],
+    budget_bytes: int = 1 << 30,
+    *,
+    tensor_cores: bool = False,
+) -> None:
+    engine = CudaEngine(budget_bytes, tensor_cores=tensor_cores)
     streams = engine.encode_tiles(model, tiles, lanes)
     expected = ReferenceEngine().encode_tiles(model, tiles, lanes)
     for tile, ours, theirs in zip(tiles, streams, expected, strict=True):
@@ -65,6 +72,25 @@ def architectures(*, at_the_bound: bool) -> None:
         number = 2 * len(name) + at_the_bound
         make = list(CONTENTS.values())[number % len(CONTENTS)]
         check(model, [make(5, 7, 3, number), make(3, 4, 1, number)], [number % 3, 1])
+
+
+def tensor_cores(*, at_the_bound: bool) -> None:
+    # All threads of a warp multiply together: several tiles of both kinds and of unequal lengths share one.
+    for name in ("six", "one then many"):
+        model = random_model(SPECS[name], seed=29, at_the_bound=at_the_bound)
+        make = list(CONTENTS.values())[len(name) % len(CONTENTS)]
+        check(model, [make(5, 4, 3, 1), make(3, 3, 1, 2), make(1, 2, 3, 3)], [1, 0, 0], tensor_cores=True)
+
+
+def tensor_cores_wide() -> None:
+    # The second warp of a team begins later than the first and ends before it.
+    check(small_model(), [CONTENTS["photo"](34, 66, 1, 3)], [5], tensor_cores=True)
+
+
+def stashed() -> None:
+    # Many neighbours and taps: the states wait in shared memory.
+    model = random_model(SPECS["all neighbours"], seed=7)
+    check(model, [CONTENTS["photo"](4, 6, 3, 3), CONTENTS["photo"](3, 3, 1, 5)], [1, 0])
 
 
 def wide() -> None:
@@ -207,6 +233,10 @@ CASES: dict[str, Callable[[], None]] = {
     "batches": batches,
     "architectures": lambda: architectures(at_the_bound=False),
     "architectures at the bound": lambda: architectures(at_the_bound=True),
+    "tensor cores": lambda: tensor_cores(at_the_bound=False),
+    "tensor cores at the bound": lambda: tensor_cores(at_the_bound=True),
+    "tensor cores, wide": tensor_cores_wide,
+    "states in shared memory": stashed,
     "wide": wide,
     "long": long,
     "damage": damage,

@@ -16,6 +16,7 @@ pytest.importorskip("numba_cuda", reason="Numba-CUDA is not installed")
 from pilc_stream.backends.cuda.batch import BATCH_BYTES, DecodingBatch, EncodingBatch
 from pilc_stream.backends.cuda.memory import Sizes, Slot, part_bytes
 from pilc_stream.backends.cuda.plan import BYTES, Plan, ring_rows, team_log2, words_of
+from pilc_stream.backends.cuda.tensor_plan import LIFT, TensorPlan
 from pilc_stream.backends.cuda.work import Shapes, batches, runs
 from pilc_stream.models.spec import EARLIER_INPUTS, WaveSpec
 
@@ -69,6 +70,43 @@ def test_every_input_of_a_layer_has_one_place(name: str) -> None:
     earlier = plan.layer_words("head.2.hidden")[words_of(spec.trunk[-1]) :]
     assert all(word.signed for word in earlier)
     assert len(earlier) == words_of(2 * EARLIER_INPUTS + 1)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_products_of_matrices_are_the_layers(name: str) -> None:
+    """Each layer from its packed tiles, with NumPy in the place of the instruction, against its weights."""
+    model, plan = random_model(SPECS[name], seed=9, at_the_bound=True), TensorPlan(SPECS[name])
+    packed, random = plan.pack(model), np.random.default_rng(3)
+    assert packed.shape == (plan.parameter_words,)
+    for layer_name, layer in model.layers.items():
+        if not (layer_name.startswith("trunk") or layer_name.endswith("hidden")):
+            continue
+        matrix = plan.matrix_words(layer_name)
+        values = random.integers(0, 256, layer.weight.shape[1])
+        first = layer_name == "trunk.0"
+        signed = {column for word in matrix if word.signed for column in word.columns if column is not None}
+        for column in signed:
+            values[column] -= 128
+        # What lies in shared memory: fillers hold anything, a later layer's signed inputs stand 128 higher.
+        lifted = [values[c] + (0 if first or c not in signed else LIFT) if c is not None else 77
+                  for word in matrix for c in word.columns]  # fmt: skip
+        lifted += [55] * (-len(lifted) % 32)
+        at, expected = plan.place(layer_name), layer.weight.astype(int) @ values + layer.bias
+        assert packed[at] == plan.tiles(layer_name)
+        for unit, total in enumerate(expected.tolist()):
+            tile = packed[at + BYTES + unit // 8 * plan.tile_words(layer_name) :]
+            group = unit % 8
+            about = tile[4 * (group // 2) : 4 * (group // 2) + 4]
+            found = int(about[group % 2])
+            assert about[2 + group % 2] == layer.shift[unit]
+            for product in range(plan.products(layer_name)):
+                for quarter in range(4):
+                    lane = 4 * group + quarter
+                    words = tile[16 + 128 * (product // 2) + 4 * lane + 2 * (product % 2) :][:2].copy()
+                    for far, weights in enumerate(words.view(np.int8).reshape(2, 4)):
+                        k = 32 * product + 16 * far + 4 * quarter
+                        found += int(weights.astype(int) @ lifted[k : k + 4])
+            assert found == total
 
 
 @given(st.integers(1, 1024), st.integers(1, 1024))

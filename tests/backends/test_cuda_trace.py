@@ -17,7 +17,8 @@ pytest.importorskip("numba_cuda", reason="Numba-CUDA is not installed")
 
 from pilc_stream.arith import fixed, predictor
 from pilc_stream.backends.cuda import symbols
-from pilc_stream.backends.cuda.trace import PlainOps, TracedOps, Word
+from pilc_stream.backends.cuda.plain import PlainOps, multiplied
+from pilc_stream.backends.cuda.trace import TracedOps, Word
 from pilc_stream.backends.vector import I8, I32, CompiledModule
 
 Body = Callable[[Any, Sequence[Any]], Sequence[Any]]
@@ -28,6 +29,13 @@ class HostOps(TracedOps):
 
     def quotient(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return self.ir.fdiv(a, b)
+
+    def highest_bit(self, value: ir.Value) -> ir.Value:
+        return self.ir.sub(I32(31), self.ir.ctlz(value, ir.IntType(1)(0)))
+
+    def pack_saturated(self, low: Any, high: Any) -> Word:
+        limited = [fixed.clamp(self.lanes(value), 0, 255) for value in (low, high)]
+        return Word(self, (limited[0] | limited[1] << 8).value)
 
     def dot(self, total: Any, values: Any, weights: Any, signed: bool) -> Word:
         out, low = self.lanes(total).value, self.lanes(0).value.type
@@ -83,6 +91,7 @@ def arithmetic(ops: Any, values: Sequence[Any]) -> Sequence[Any]:
         ops.dot(e, a, b, True),
         ops.dot(e, a, b, False),
         (1 << e) - 1,
+        ops.pack_saturated(a >> 12, b),
     ]
 
 
@@ -107,7 +116,7 @@ bounded = st.integers(-(1 << 24), (1 << 24) - 1)
 @settings(max_examples=200)
 @given(bounded, bounded, st.integers(0, 7))
 def test_arithmetic(a: int, b: int, exponent: int) -> None:
-    same(arithmetic, [a, b, exponent], 13)
+    same(arithmetic, [a, b, exponent], 14)
 
 
 @settings(max_examples=200)
@@ -132,6 +141,40 @@ def test_a_symbol_of_the_lanes(state: int, start: int, data: st.DataObject) -> N
     frequency = data.draw(st.integers(1, min(65281, 65536 - start)))
     ops = PlainOps()
     same(coded, [ops.signed(state), ops.pack_halves(start, frequency)], 4)
+
+
+@given(st.integers(1, (1 << 24) - 1))
+def test_the_highest_bit_is_what_the_schoolbook_finds(value: int) -> None:
+    assert compiled(highest, 1, 0)[2](value) == value.bit_length() - 1 == fixed.floor_log2(value)
+
+
+def highest(ops: Any, values: Sequence[Any]) -> Sequence[Any]:
+    return [fixed.floor_log2(values[0])]
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_product_of_matrices_as_the_threads_of_a_warp_hold_it(signed: bool) -> None:
+    # Fragments by the formulas of the PTX manual (mma.m16n8k32, .s8/.u8), the product by NumPy.
+    random = np.random.default_rng(signed)
+    low = -128 if signed else 0
+    a, b = random.integers(low, low + 256, (16, 32)), random.integers(-127, 128, (32, 8))
+    c = random.integers(-(1 << 20), 1 << 20, (16, 8))
+
+    def word(values: Any) -> int:
+        return int(np.array(values).astype(np.int8).view("<i4")[0])
+
+    held, sums = [], []
+    for lane in range(32):
+        group, thread = lane // 4, lane % 4
+        first = [word([a[group + 8 * (i % 8 >= 4), 4 * thread + i % 4 + 16 * (i >= 8)] for i in range(n, n + 4)])
+                 for n in (0, 4, 8, 12)]  # fmt: skip
+        second = [word([b[4 * thread + i % 4 + 16 * (i >= 4), group] for i in range(n, n + 4)]) for n in (0, 4)]
+        held.append([*first, *second])
+        sums.append([int(c[group + 8 * (i >= 2), 2 * thread + i % 2]) for i in range(4)])
+    product = a @ b + c
+    for lane in range(32):
+        expected = [product[lane // 4 + 8 * (i >= 2), 2 * (lane % 4) + i % 2] for i in range(4)]
+        assert multiplied(lane, sums[lane], held, signed) == expected
 
 
 def test_minima_are_single_choices() -> None:

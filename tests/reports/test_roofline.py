@@ -23,20 +23,26 @@ def test_the_wavefront_of_a_tile() -> None:
 
 def test_bounds_follow_the_card() -> None:
     taken = Resources("model", (7, 0), registers=64, stack_bytes=0, spill_bytes=0, shared_bytes=1024)
-    done = Work("model", instructions=1000, dp4a=500, shared_bytes=100, global_bytes=90)
+    done = Work("model", instructions=1000, dp4a=500, mma=0, shared_bytes=100, global_bytes=90)
     v100, h200 = (roof(card, taken, done) for card in ("V100", "H200"))
     assert v100.bounds == {"integer": 80 * 1.53e9 * 64 / 1000, "memory": 900e9 / 90}
     assert v100.pixels_per_s == REALISTIC * 80 * 1.53e9 * 64 / 1000
     assert h200.pixels_per_s > v100.pixels_per_s
     assert v100.blocks == 8
-    walk = roof("V100", Resources("walk", (7, 0), 128, 0, 0, 40_000), Work("walk", 1000, 0, 100, 90))
+    walk = roof("V100", Resources("walk", (7, 0), 128, 0, 0, 40_000), Work("walk", 1000, 0, 0, 100, 90))
     assert walk.blocks == 2
     assert walk.bounds["integer"] < v100.bounds["integer"]
-    decode = roof("V100", Resources("decode", (7, 0), 128, 0, 0, 40_000), Work("decode", 1000, 0, 100, 90))
+    decode = roof("V100", Resources("decode", (7, 0), 128, 0, 0, 40_000), Work("decode", 1000, 0, 0, 100, 90))
     assert decode.bounds["latency"] < walk.bounds["latency"]
     line = Roofline("V100", "any", {"decode": decode, "walk": walk, "model": v100})
     assert line.encode_mb_per_s == pytest.approx(3e-6 / (1 / walk.pixels_per_s + 1 / v100.pixels_per_s))
-    assert "any on a V100" in table([line])
+    assert "| V100 | any |" in table([line])
+    low, high = line.picture_seconds
+    # 48 tiles of at most 228 x 256, one on a multiprocessor: the steps of one.
+    assert 738 - 60 < low * 1.53e9 / 2 / 1000 < 766 * 6
+    assert high == pytest.approx(3 * low)
+    products = Work("model", instructions=1000, dp4a=0, mma=10, shared_bytes=100, global_bytes=90)
+    assert roof("H200", taken, products).bounds["tensor"] == 132 * 1.98e9 * 4096 * 32 / (10 * 4096)
     assert line.to_json()["kernels"]["walk"]["blocks"] == 2
 
 

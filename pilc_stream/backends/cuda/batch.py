@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilc_stream.backends.base import WORD_BYTES, Tile
-from pilc_stream.backends.cuda.kernels import JOB_COLUMNS, Job
+from pilc_stream.backends.cuda.jobs import JOB_COLUMNS, Job
 from pilc_stream.backends.cuda.memory import PART_BYTES, Sizes, Slot
 from pilc_stream.backends.cuda.plan import META_WORDS
 from pilc_stream.backends.cuda.program import CODER, Program

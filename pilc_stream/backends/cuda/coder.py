@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pilc_stream.arith.rans import STATE_LOW
-from pilc_stream.backends.cuda.kernels import DEPTH, HEIGHT, LANES, PIXEL_AT, WIDTH, WORD_AT, WORD_END, step_rows
+from pilc_stream.backends.cuda.jobs import DEPTH, HEIGHT, LANES, PIXEL_AT, WIDTH, WORD_AT, WORD_END, step_rows
 from pilc_stream.backends.cuda.shim import WARP, ballot, bit_count, cuda, int64
 from pilc_stream.backends.cuda.symbols import emit_stage, encode_stage
 

@@ -11,7 +11,7 @@ import numpy as np
 from pilc_stream.arith.rans import STATE_LOW
 from pilc_stream.backends.base import STATE_BYTES, WORD_BYTES, Tile, TileJob, check_end, split_stream
 from pilc_stream.backends.cuda.batch import BATCH_BYTES, DecodingBatch, EncodingBatch
-from pilc_stream.backends.cuda.kernels import Status
+from pilc_stream.backends.cuda.jobs import Status
 from pilc_stream.backends.cuda.memory import Slot
 from pilc_stream.backends.cuda.program import Program
 from pilc_stream.backends.cuda.shim import (
@@ -19,6 +19,7 @@ from pilc_stream.backends.cuda.shim import (
     check_device,
     cuda,
     follow,
+    has_tensor_cores,
     is_cuda_error,
     is_out_of_memory,
 )
@@ -56,13 +57,21 @@ class CudaEngine:
     """Codes tiles on one CUDA device. May be shared by threads, which take turns.
 
     `budget_bytes`: device memory for batches, the caller's pixels apart; a single tile that needs more is coded all the
-    same. `device`: its number; None is the one that is current now. Raises DeviceError without a card that can do it.
+    same. `device`: its number; None is the one that is current now. `tensor_cores`: whether to use them; by default
+    where the card has them for bytes. Raises DeviceError without a card that can do it.
     """
 
     name = "cuda"
 
-    def __init__(self, budget_bytes: int = DEFAULT_BUDGET_BYTES, device: int | None = None) -> None:
+    def __init__(
+        self,
+        budget_bytes: int = DEFAULT_BUDGET_BYTES,
+        device: int | None = None,
+        *,
+        tensor_cores: bool | None = None,
+    ) -> None:
         self.device = check_device(device)
+        self.tensor_cores = has_tensor_cores(self.device) if tensor_cores is None else tensor_cores
         self._budget = budget_bytes
         self._lock = threading.Lock()
         self._programs: dict[str, Program] = {}
@@ -225,7 +234,7 @@ class CudaEngine:
 
     def _program(self, model: WaveModel) -> Program:
         if model.sha256 not in self._programs:
-            self._programs[model.sha256] = Program(model)
+            self._programs[model.sha256] = Program(model, tensor_cores=self.tensor_cores)
         return self._programs[model.sha256]
 
 

@@ -13,52 +13,34 @@ Pixels are numbered in coding order over the tiles of a batch, symbols channel b
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import Any, NamedTuple
 
-from pilc_stream.arith.context import BEFORE_FIRST, CHANNELS
+from pilc_stream.arith.context import CHANNELS
 from pilc_stream.arith.rans import STATE_LOW
+from pilc_stream.backends.cuda.jobs import (
+    BAD_END,
+    BAD_START,
+    DEPTH,
+    HEIGHT,
+    LANES,
+    PIXEL_AT,
+    PIXELS_AT,
+    ROW_BYTES,
+    WIDTH,
+    WORD_AT,
+    WORD_END,
+    WORDS_LEFT,
+    WORDS_SHORT,
+    clear_ring,
+    step_rows,
+)
+from pilc_stream.backends.cuda.network import make_network
 from pilc_stream.backends.cuda.plan import ERROR_WORDS, RECORDED_STEPS, SUB_WORDS, Plan
 from pilc_stream.backends.cuda.shim import WARP, ballot, bit_count, cuda, device_function, shared_words, team_barrier
 from pilc_stream.backends.cuda.stages import Stages
 from pilc_stream.backends.cuda.symbols import decode_stage, interval_stage, pixel_stage, refill_stage
 
-BLOCK_LOG2 = 7
-"""A block has at least ``2**7`` threads."""
-
 WARP_LOG2 = 5
-FIRST_PIXELS = BEFORE_FIRST * 0x010101
-
-
-class Job(IntEnum):
-    """Columns of a job."""
-
-    HEIGHT = 0
-    WIDTH = 1
-    CHANNELS = 2
-    LANES = 3
-    PIXELS_AT = 4
-    """First byte of the tile in the pixels' buffer."""
-    ROW_BYTES = 5
-    """From one row of the tile to the next, there."""
-    WORD_AT = 6
-    """First 16-bit word of the tile's stream (decoding), or of the room for its words (encoding)."""
-    WORD_END = 7
-    PIXEL_AT = 8
-    """Number of the tile's first pixel (encoding)."""
-
-
-JOB_COLUMNS = len(Job)
-
-
-class Status(IntEnum):
-    """What a tile's decoding found."""
-
-    GOOD = 0
-    BAD_START = 1
-    WORDS_SHORT = 2
-    WORDS_LEFT = 3
-    BAD_END = 4
 
 
 class Kernels(NamedTuple):
@@ -69,42 +51,16 @@ class Kernels(NamedTuple):
     model: Any
 
 
-HEIGHT, WIDTH, DEPTH, LANES = int(Job.HEIGHT), int(Job.WIDTH), int(Job.CHANNELS), int(Job.LANES)
-PIXELS_AT, ROW_BYTES = int(Job.PIXELS_AT), int(Job.ROW_BYTES)
-WORD_AT, WORD_END, PIXEL_AT = int(Job.WORD_AT), int(Job.WORD_END), int(Job.PIXEL_AT)
-BAD_START, WORDS_SHORT = int(Status.BAD_START), int(Status.WORDS_SHORT)
-WORDS_LEFT, BAD_END = int(Status.WORDS_LEFT), int(Status.BAD_END)
-
-
-@device_function
-def step_rows(step: Any, height: Any, width: Any) -> Any:
-    """First row and number of rows of a step."""
-    first = max(0, (step - width + 2) >> 1)
-    return first, max(0, min(height - 1, step >> 1) + 1 - first)
-
-
-@device_function
-def clear_ring(shared: Any, base: Any, rows: Any, slots: Any, initial: Any, k: Any, threads: Any) -> None:
-    """The ring before the first step, by the threads of a team."""
-    recorded = RECORDED_STEPS * (SUB_WORDS + ERROR_WORDS) * rows
-    for i in range(k, recorded, threads):
-        shared[base + i] = 0
-    for i in range(k, slots * rows, threads):
-        shared[base + recorded + i] = FIRST_PIXELS
-    for plane in range(initial.shape[0]):
-        for i in range(k, rows, threads):
-            shared[base + recorded + (slots + plane) * rows + i] = initial[plane]
-
-
 def make_kernels(plan: Plan) -> Kernels:
     """The kernels of an architecture."""
     stages = Stages(plan)
-    context, adaptive_1, adaptive_2, trunk = stages.context, stages.adaptive_1, stages.adaptive_2, stages.trunk
-    head_0, head_1, head_2 = stages.head_0, stages.head_1, stages.head_2
+    context, adaptive_1, adaptive_2 = stages.context, stages.adaptive_1, stages.adaptive_2
+    prepare, first, own_1, later_1, own_2, later_2, head_0, head_1, head_2 = make_network(plan, stages)
     leave_grey, leave_colour = stages.leave_grey, stages.leave_colour
     begin_row, carry_on, end_row = stages.begin_row, stages.carry_on, stages.end_row
     save_grey, save_colour, load_context = stages.save_grey, stages.save_colour, stages.load_context
-    parameter_words, hidden_words, slots = plan.shared_parameters, plan.hidden_words, plan.pixel_slots
+    parameter_words, slots, padding = plan.shared_parameters, plan.pixel_slots, plan.padding
+    hidden_words, thread_words = plan.hidden_words, plan.thread_words(decoding=True)
     ring_planes = RECORDED_STEPS * (SUB_WORDS + ERROR_WORDS) + slots + len(plan.initial_state)
     # Where `context` and `load_context` give predictions, pixels, the number of channels.
     at_a0, at_a1, at_a2 = (plan.inputs + 1 + CHANNELS + c for c in range(CHANNELS))
@@ -126,6 +82,31 @@ def make_kernels(plan: Plan) -> Kernels:
         def ready_parameters(shared: Any, parameters: Any) -> Any:
             """The parameters where they are."""
             return parameters
+
+    if plan.stashed_words:
+        stashing_context, stashed = stages.stashing_context, stages.stashed
+
+        @device_function
+        def begin_pixel(shared: Any, place: Any, by: Any) -> Any:
+            """The context without the states, which are put by."""
+            return stashing_context((shared,), place + by)
+
+        @device_function
+        def whole(shared: Any, known: Any, by: Any) -> Any:
+            """What `context` would have given."""
+            return known + stashed((shared,), by)
+
+    else:
+
+        @device_function
+        def begin_pixel(shared: Any, place: Any, by: Any) -> Any:
+            """The context."""
+            return context((shared,), place)
+
+        @device_function
+        def whole(shared: Any, known: Any, by: Any) -> Any:
+            """What `context` gave."""
+            return known
 
     @device_function
     def end_rows(shared: Any, base: Any, rows: Any, step: Any, y0: Any, top: Any, slot: Any, job: Any) -> None:
@@ -172,9 +153,11 @@ def make_kernels(plan: Plan) -> Kernels:
         wide = team_log2 > WARP_LOG2
         team, k = thread >> team_log2, thread & (team_threads - 1)
         rows = ((team_threads + 8) >> 2) << 2
-        base = parameter_words + hidden_words * threads + team * (ring_planes * rows + team_threads)
+        stride, lane = threads + padding, thread & (WARP - 1)
+        base = parameter_words + thread_words * stride + team * (ring_planes * rows + team_threads)
         exchange = shared[base + ring_planes * rows :]
         hidden = parameter_words + thread
+        warp, by = hidden - lane, (hidden + hidden_words * stride, stride)
         index = cuda.blockIdx.x * (threads >> team_log2) + team
         weights = ready_parameters(shared, parameters)
         clear_ring(shared, base, rows, slots, initial, k, team_threads)
@@ -212,9 +195,11 @@ def make_kernels(plan: Plan) -> Kernels:
             colour_count = step_count if depth == CHANNELS else 0
             p0, p1, p2 = 0, 0, 0
             if active:
-                known = context((shared,), place)
-                trunk((shared, weights), known + (hidden, threads))
-                mean0, row = head_0((shared, weights, row_of), known + (known[at_a0], hidden, threads))
+                known = begin_pixel(shared, place, by)
+                prepare(shared, weights, known + (hidden, stride))
+            first(shared, weights, active, (warp, stride, lane))
+            if active:
+                mean0, row = head_0((shared, weights, row_of), known + (known[at_a0], hidden, stride))
                 exchange[k] = row
             team_barrier(wide)
             if k < WARP:
@@ -226,8 +211,11 @@ def make_kernels(plan: Plan) -> Kernels:
                 p0 = pixel_stage((shared,), (exchange[k], mean0))[0]
                 p1, p2 = p0, p0
             if colour:
-                a1 = adaptive_1((shared,), known + (p0,))[0]
-                mean1, row = head_1((shared, weights, row_of), known + (mean0, p0, a1, hidden, threads))
+                a1 = adaptive_1((shared,), whole(shared, known, by) + (p0,))[0]
+                own_1(shared, known + (mean0, p0, a1, hidden, stride))
+            later_1(shared, weights, colour, (warp, stride, lane))
+            if colour:
+                mean1, row = head_1((shared, weights, row_of), known + (mean0, p0, a1, hidden, stride))
                 exchange[k] = row
             team_barrier(wide)
             if k < WARP:
@@ -236,8 +224,11 @@ def make_kernels(plan: Plan) -> Kernels:
             team_barrier(wide)
             if colour:
                 p1 = pixel_stage((shared,), (exchange[k], mean1))[0]
-                a2 = adaptive_2((shared,), known + (p0, p1))[0]
-                mean2, row = head_2((shared, weights, row_of), known + (mean0, p0, mean1, p1, a2, hidden, threads))
+                a2 = adaptive_2((shared,), whole(shared, known, by) + (p0, p1))[0]
+                own_2(shared, known + (mean0, p0, mean1, p1, a2, hidden, stride))
+            later_2(shared, weights, colour, (warp, stride, lane))
+            if colour:
+                mean2, row = head_2((shared, weights, row_of), known + (mean0, p0, mean1, p1, a2, hidden, stride))
                 exchange[k] = row
             team_barrier(wide)
             if k < WARP:
@@ -246,12 +237,13 @@ def make_kernels(plan: Plan) -> Kernels:
             team_barrier(wide)
             if active:
                 out = job[PIXELS_AT] + y * job[ROW_BYTES] + (step - 2 * y) * depth
+                full = whole(shared, known, by)
                 if colour:
                     p2 = pixel_stage((shared,), (exchange[k], mean2))[0]
-                    pixel = leave_colour((shared,), known + (a1, a2, p0, p1, p2) + place)[0]
+                    pixel = leave_colour((shared,), full + (a1, a2, p0, p1, p2) + place)[0]
                     pixels[out + 1], pixels[out], pixels[out + 2] = p0, p1, p2
                 else:
-                    pixel = leave_grey((shared,), known + (0, 0, p0, p1, p2) + place)[0]
+                    pixel = leave_grey((shared,), full + (0, 0, p0, p1, p2) + place)[0]
                     pixels[out] = p0
                 if step == 2 * y:
                     begin_row((shared,), (pixel,) + place)
@@ -328,21 +320,37 @@ def make_kernels(plan: Plan) -> Kernels:
     def model(contexts: Any, total: Any, parameters: Any, row_of: Any, cdf: Any, intervals: Any) -> None:
         shared = shared_words()
         thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+        stride, lane = threads + padding, thread & (WARP - 1)
         weights = ready_parameters(shared, parameters)
         cuda.syncthreads()
         hidden = parameter_words + thread
-        for number in range(cuda.blockIdx.x * threads + thread, total, threads * cuda.gridDim.x):
-            known = load_context((contexts,), (number, total))
-            # Behind inputs, exponent and bases: three predictions, three pixels, the number of channels.
-            a0, a1, a2 = known[at_a0], known[at_a1], known[at_a2]
-            p0, p1, p2 = known[at_p0], known[at_p1], known[at_p2]
-            trunk((shared, weights), known + (hidden, threads))
-            mean0, row = head_0((shared, weights, row_of), known + (a0, hidden, threads))
-            intervals[number] = interval_stage((cdf,), (mean0, row, p0))[0]
-            if known[at_depth] == CHANNELS:
-                mean1, row = head_1((shared, weights, row_of), known + (mean0, p0, a1, hidden, threads))
+        warp = hidden - lane
+        # All threads of a warp go round together.
+        for begin in range(cuda.blockIdx.x * threads + thread - lane, total, threads * cuda.gridDim.x):
+            number = begin + lane
+            active = number < total
+            colour = False
+            if active:
+                known = load_context((contexts,), (number, total))
+                # Behind inputs, exponent and bases: three predictions, three pixels, the number of channels.
+                a0, a1, a2 = known[at_a0], known[at_a1], known[at_a2]
+                p0, p1, p2 = known[at_p0], known[at_p1], known[at_p2]
+                colour = known[at_depth] == CHANNELS
+                prepare(shared, weights, known + (hidden, stride))
+            first(shared, weights, active, (warp, stride, lane))
+            if active:
+                mean0, row = head_0((shared, weights, row_of), known + (a0, hidden, stride))
+                intervals[number] = interval_stage((cdf,), (mean0, row, p0))[0]
+            if colour:
+                own_1(shared, known + (mean0, p0, a1, hidden, stride))
+            later_1(shared, weights, colour, (warp, stride, lane))
+            if colour:
+                mean1, row = head_1((shared, weights, row_of), known + (mean0, p0, a1, hidden, stride))
                 intervals[total + number] = interval_stage((cdf,), (mean1, row, p1))[0]
-                mean2, row = head_2((shared, weights, row_of), known + (mean0, p0, mean1, p1, a2, hidden, threads))
+                own_2(shared, known + (mean0, p0, mean1, p1, a2, hidden, stride))
+            later_2(shared, weights, colour, (warp, stride, lane))
+            if colour:
+                mean2, row = head_2((shared, weights, row_of), known + (mean0, p0, mean1, p1, a2, hidden, stride))
                 intervals[2 * total + number] = interval_stage((cdf,), (mean2, row, p2))[0]
 
     return Kernels(decode, walk, model)

@@ -1,7 +1,8 @@
 """Where everything lies for one architecture: packed parameters, and the shared memory of a block. Units: 32-bit words.
 
-A block holds, in this order: the parameters, if they are few (else they stay in device memory); the hidden units of its
-threads, four to a word, ``[word][thread]``; and for each of its teams (the threads that share a tile) the *ring*, in
+A block holds, in this order: the parameters, if they are few (else they stay in device memory); what its threads keep
+there, ``[word][thread]``: hidden units, four to a word, and for large architectures the states that a pixel starts
+from; and for each of its teams (the threads that share a tile) the *ring*, in
 planes of `rows` columns:
 
     sub-errors  ``[4 steps][row][4]``   the 15 of a pixel as bytes, channel by channel
@@ -19,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -51,6 +52,9 @@ FEW_REGISTERS = 128
 FEW_CARRIED_WORDS = 32
 """Of inputs and states, which lie in registers from a step's beginning to its end."""
 
+MOST_CARRIED_WORDS = 48
+"""With more, the states of a decoding thread wait in shared memory."""
+
 
 def words_of(values: int, per_word: int = BYTES) -> int:
     """Words that hold so many values."""
@@ -75,6 +79,9 @@ class Plan:
     """The layout of one architecture."""
 
     spec: WaveSpec
+
+    padding: ClassVar[int] = 0
+    """From one of a thread's words in shared memory to its next there are the block's threads and so many words."""
 
     @property
     def inputs(self) -> int:
@@ -142,8 +149,12 @@ class Plan:
             if name.endswith(".mean"):
                 position += self.group_words(name) + BYTES * self.direct_vectors
             else:
-                position += BYTES + words_of(outputs) * self.group_words(name)
+                position += BYTES + self.dense_words(name, outputs)
         return {**places, "": position}
+
+    def dense_words(self, name: str, outputs: int) -> int:
+        """Words of a trunk or hidden layer behind its first four."""
+        return words_of(outputs) * self.group_words(name)
 
     def place(self, name: str) -> int:
         """First word of a layer's parameters. A trunk or hidden layer begins with its number of groups and fillers."""
@@ -165,14 +176,18 @@ class Plan:
             if name.endswith(".mean"):
                 self._pack_outputs(model, name, out)
             elif name:
-                groups = words_of(len(model.layers[name].bias))
-                at = self.place(name)
-                out[at] = groups
-                for group in range(groups):
-                    units = [(model.layers[name], unit) for unit in range(BYTES * group, BYTES * (group + 1))]
-                    first = at + BYTES + group * self.group_words(name)
-                    out[first : first + self.group_words(name)] = _packed_group(units, self.layer_words(name))
+                layer, at = model.layers[name], self.place(name)
+                self.pack_dense(name, layer, out[at : at + BYTES + self.dense_words(name, len(layer.bias))])
         return out
+
+    def pack_dense(self, name: str, layer: Layer, out: NDArray[np.int32]) -> None:
+        """A trunk or hidden layer to its place `out`."""
+        groups = words_of(len(layer.bias))
+        out[0] = groups
+        for group in range(groups):
+            units = [(layer, unit) for unit in range(BYTES * group, BYTES * (group + 1))]
+            first = BYTES + group * self.group_words(name)
+            out[first : first + self.group_words(name)] = _packed_group(units, self.layer_words(name))
 
     def _pack_outputs(self, model: WaveModel, name: str, out: NDArray[np.int32]) -> None:
         """Mean, scale and couplings are one group of four units over the hidden ones; then the mean's direct inputs."""
@@ -198,6 +213,16 @@ class Plan:
         return max(words_of(width) for width in self.spec.trunk)
 
     @property
+    def stashed_words(self) -> int:
+        """Words of states that a decoding thread keeps in shared memory, not in registers: all or none."""
+        carried = self.inputs + len(self.initial_state)
+        return len(self.initial_state) if carried > MOST_CARRIED_WORDS else 0
+
+    def thread_words(self, *, decoding: bool) -> int:
+        """Words that each thread keeps in shared memory."""
+        return self.hidden_words + (self.stashed_words if decoding else 0)
+
+    @property
     def shared_parameters(self) -> int:
         """Words of parameters in shared memory: all or none."""
         return self.parameter_words if self.parameter_words <= MOST_SHARED_PARAMETERS else 0
@@ -216,7 +241,9 @@ class Plan:
         """Words of a block whose threads are shared out over so many teams; none: there are no rings."""
         team_threads = threads // max(1, teams)
         team = self.ring_words(ring_rows(team_threads)) + team_threads
-        return (self.shared_parameters + self.hidden_words * threads if perceptron else 0) + teams * team
+        # Encoding, the perceptron runs where there are no teams, and no states.
+        own = self.thread_words(decoding=teams > 0) * (threads + self.padding)
+        return (self.shared_parameters + own if perceptron else 0) + teams * team
 
 
 def ring_rows(team_threads: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +11,9 @@ from pilc_stream.backends.cuda import coder
 from pilc_stream.backends.cuda.kernels import make_kernels
 from pilc_stream.backends.cuda.plan import FEW_REGISTERS, Plan
 from pilc_stream.backends.cuda.shim import SIMULATED, WARP, Kernel, cuda, types
+from pilc_stream.backends.cuda.store import with_store
+from pilc_stream.backends.cuda.tensor_plan import TensorPlan
 from pilc_stream.models.model import WaveModel
-from pilc_stream.models.spec import WaveSpec
 
 BLOCK_LOG2 = 3 if SIMULATED else 7
 """Threads of a block, as a power of two, unless one team needs more; few where each is a Python thread."""
@@ -39,9 +40,14 @@ SIGNATURES = {
 """The types of each kernel's arguments."""
 
 
-def block_threads(team_log2: int) -> int:
+def block_log2(plan: Plan) -> int:
+    """Threads of a block at least, as a power of two; on tensor cores whole warps."""
+    return max(BLOCK_LOG2, WARP_LOG2) if isinstance(plan, TensorPlan) else BLOCK_LOG2
+
+
+def block_threads(plan: Plan, team_log2: int) -> int:
     """Threads of a block: one team if its threads are more than a warp, else as many teams as fit."""
-    return 1 << (team_log2 if team_log2 > WARP_LOG2 else max(team_log2, BLOCK_LOG2))
+    return 1 << (team_log2 if team_log2 > WARP_LOG2 else max(team_log2, block_log2(plan)))
 
 
 class Walks(NamedTuple):
@@ -53,17 +59,23 @@ class Walks(NamedTuple):
 
 
 @lru_cache(maxsize=16)
-def _walks(spec: WaveSpec, many_threads: bool) -> Walks:
-    bodies = make_kernels(Plan(spec))
-    most = FEW_REGISTERS if many_threads else Plan(spec).most_registers
-    return Walks(*(Kernel(getattr(bodies, name), SIGNATURES[name], most) for name in Walks._fields))
+def _walks(plan: Plan, many_threads: bool) -> Walks:
+    bodies = make_kernels(plan)
+    most = FEW_REGISTERS if many_threads else plan.most_registers
+    about = f"{plan} {most}"
+    return Walks(
+        *(
+            Kernel(getattr(bodies, name), SIGNATURES[name], partial(with_store, name=name, about=about), most)
+            for name in Walks._fields
+        )
+    )
 
 
 class Program:
     """A model on the card. Its methods queue kernels on a stream."""
 
-    def __init__(self, model: WaveModel) -> None:
-        self.plan = Plan(model.spec)
+    def __init__(self, model: WaveModel, *, tensor_cores: bool = False) -> None:
+        self.plan = TensorPlan(model.spec) if tensor_cores else Plan(model.spec)
         cdf = np.ascontiguousarray(model.cdf)
         self._parameters = cuda.to_device(self.plan.pack(model))
         self._initial = cuda.to_device(np.array(self.plan.initial_state, np.int32))
@@ -75,11 +87,11 @@ class Program:
         cuda.synchronize()
 
     def _launch(self, stream: Any, jobs: Any, team_log2: int, *, perceptron: bool) -> tuple[Walks, tuple[Any, ...]]:
-        threads = block_threads(team_log2)
+        threads = block_threads(self.plan, team_log2)
         teams = threads >> team_log2
         shared_bytes = 4 * self.plan.shared_words(threads, teams, perceptron=perceptron)
         blocks = -(-jobs.shape[0] // teams)
-        return _walks(self.plan.spec, threads >= MANY_THREADS), (blocks, threads, stream, shared_bytes)
+        return _walks(self.plan, threads >= MANY_THREADS), (blocks, threads, stream, shared_bytes)
 
     def decode(self, stream: Any, jobs: Any, team_log2: int, words: Any, pixels: Any, status: Any) -> None:
         """Decode jobs whose teams have ``2**team_log2`` threads."""
@@ -96,10 +108,10 @@ class Program:
 
     def model(self, stream: Any, contexts: Any, total: int, intervals: Any) -> None:
         """The interval of every symbol."""
-        threads = 1 << BLOCK_LOG2
-        shared_bytes = 4 * (self.plan.shared_parameters + self.plan.hidden_words * threads)
+        threads = 1 << block_log2(self.plan)
+        shared_bytes = 4 * self.plan.shared_words(threads, 0)
         blocks = min(-(-total // threads), COPY_BLOCKS)
-        _walks(self.plan.spec, False).model.launch(
+        _walks(self.plan, False).model.launch(
             blocks, threads, stream, shared_bytes, contexts, total, self._parameters, self._row_of, self._cdf, intervals
         )
 
@@ -108,7 +120,10 @@ class Coder:
     """The kernels that need no model."""
 
     def __init__(self) -> None:
-        self._kernels = {name: Kernel(getattr(coder, name), SIGNATURES[name]) for name in coder.__all__}
+        self._kernels = {
+            name: Kernel(getattr(coder, name), SIGNATURES[name], partial(with_store, name=name, about="coder"))
+            for name in coder.__all__
+        }
 
     def lanes(self, stream: Any, jobs: Any, lanes_log2: int, *arrays: Any) -> None:
         """Code the symbols of jobs of ``2**lanes_log2`` lanes: intervals, pixels, words, states, lengths."""

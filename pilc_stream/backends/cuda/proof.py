@@ -23,8 +23,8 @@ from pilc_stream.backends.cuda.kernels import make_kernels
 from pilc_stream.backends.cuda.plan import Plan, words_of
 from pilc_stream.backends.cuda.program import BLOCK_LOG2, SIGNATURES
 from pilc_stream.backends.cuda.shim import cuda
+from pilc_stream.backends.cuda.tensor_plan import TensorPlan
 from pilc_stream.errors import DeviceError
-from pilc_stream.models.spec import WaveSpec
 
 CAPABILITIES = ((7, 0), (8, 0), (9, 0))
 """Volta, Ampere, Hopper."""
@@ -52,11 +52,13 @@ class Resources:
 
 @dataclass(frozen=True)
 class Work:
-    """What a kernel does for one RGB pixel: PTX instructions, of them `dp4a`, and bytes of memory (not of weights)."""
+    """What a kernel does for one RGB pixel: PTX instructions, of them `dp4a` and `mma` (of a warp, for 32 pixels), and
+    bytes of memory (not of weights)."""
 
     kernel: str
     instructions: int
     dp4a: int
+    mma: int
     shared_bytes: int
     global_bytes: int
 
@@ -66,21 +68,21 @@ class Work:
 
 
 @lru_cache(maxsize=32)
-def ptx_of(spec: WaveSpec | None, kernel: str, capability: tuple[int, int]) -> str:
+def ptx_of(plan: Plan | None, kernel: str, capability: tuple[int, int]) -> str:
     """A kernel of an architecture (or, without one, of the coder) as PTX."""
-    body = getattr(make_kernels(Plan(spec)), kernel) if spec else getattr(coder, kernel)
+    body = getattr(make_kernels(plan), kernel) if plan else getattr(coder, kernel)
     text, _ = cuda.compile_ptx(body, SIGNATURES[kernel], cc=capability)
     return str(text)
 
 
-def resources(spec: WaveSpec | None, kernel: str, capability: tuple[int, int]) -> Resources:
+def resources(plan: Plan | None, kernel: str, capability: tuple[int, int]) -> Resources:
     """Compile a kernel to machine code. DeviceError where ptxas is missing or refuses it."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
-        source.write_text(ptx_of(spec, kernel, capability))
+        source.write_text(ptx_of(plan, kernel, capability))
         architecture = f"sm_{capability[0]}{capability[1]}"
         command = [_ptxas(), "-v", f"-arch={architecture}", str(source), "-o", str(Path(folder) / "kernel.cubin")]
-        most = Plan(spec).most_registers if spec else None
+        most = plan.most_registers if plan else None
         command += [f"--maxrregcount={most}"] if most else []
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -89,16 +91,13 @@ def resources(spec: WaveSpec | None, kernel: str, capability: tuple[int, int]) -
     frame = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", done.stderr)
     if registers is None or frame is None:
         raise DeviceError(f"ptxas does not say what the kernel {kernel} takes: {done.stderr.strip()}")
-    shared = shared_bytes(spec, kernel) if spec else 0
+    shared = shared_bytes(plan, kernel) if plan else 0
     return Resources(kernel, capability, int(registers[1]), int(frame[1]), int(frame[2]) + int(frame[3]), shared)
 
 
-def shared_bytes(spec: WaveSpec, kernel: str) -> int:
+def shared_bytes(plan: Plan, kernel: str) -> int:
     """Shared memory of a block with one team (`model`: with none)."""
-    plan, threads = Plan(spec), 1 << BLOCK_LOG2
-    if kernel == "model":
-        return 4 * (plan.shared_parameters + plan.hidden_words * threads)
-    return 4 * plan.shared_words(threads, 1, perceptron=kernel == "decode")
+    return 4 * plan.shared_words(1 << BLOCK_LOG2, 0 if kernel == "model" else 1, perceptron=kernel != "walk")
 
 
 def _ptxas() -> str:
@@ -113,22 +112,38 @@ def _ptxas() -> str:
     return found
 
 
-def work(spec: WaveSpec, kernel: str, capability: tuple[int, int] = CAPABILITIES[0]) -> Work:
+def work(plan: Plan, kernel: str, capability: tuple[int, int] = CAPABILITIES[0]) -> Work:
     """What `decode`, `walk` or `model` does for a pixel."""
-    names = [name for name in spec.layers() if name.startswith("trunk") or name.endswith("hidden")]
-    groups = [words_of(spec.layers()[name][0]) for name in names] if kernel != "walk" else []
-    left = iter(groups)
-    totals = {"instructions": 0, "dp4a": 0, "shared": 0, "global": 0}
-    for label, block in _blocks(ptx_of(spec, kernel, capability)):
-        loops = any(label == target for line in block for target in _BRANCH.findall(line))
-        times = next(left) if loops and any("dp4a" in line for line in block) else 1
-        for name, count in _counts(block).items():
-            totals[name] += times * count
-    if next(left, None) is not None:
+    layers = plan.spec.layers()
+    names = [name for name in layers if name.startswith("trunk") or name.endswith("hidden")]
+    left = iter(names if kernel != "walk" else [])
+    totals = {"instructions": 0, "dp4a": 0, "mma": 0, "shared": 0, "global": 0}
+    rest = 0
+    for label, block in _blocks(ptx_of(plan, kernel, capability)):
+        loops, counts = any(label == target for line in block for target in _BRANCH.findall(line)), _counts(block)
+        times = 1
+        if counts["mma"] or (loops and counts["dp4a"]):
+            if rest:
+                # What the rounds of an unrolled loop leave over.
+                times, rest = rest, 0
+            else:
+                name = next(left)
+                times, rest = _rounds(plan, name, layers[name][0], counts["mma"])
+        for what, count in counts.items():
+            totals[what] += times * count
+    if rest or next(left, None) is not None:
         raise DeviceError(
             f"the loops of the kernel {kernel} are not one for each of {names}; the compiler changed them"
         )
-    return Work(kernel, totals["instructions"], totals["dp4a"], totals["shared"], totals["global"])
+    return Work(kernel, totals["instructions"], totals["dp4a"], totals["mma"], totals["shared"], totals["global"])
+
+
+def _rounds(plan: Plan, name: str, outputs: int, products: int) -> tuple[int, int]:
+    """How often the loop of a layer goes round, and how many of its tiles are left then. `products`: in one round."""
+    if not isinstance(plan, TensorPlan):
+        return words_of(outputs), 0
+    # Two halves of the warp's pixels.
+    return divmod(plan.tiles(name), products // (2 * plan.products(name)))
 
 
 def _blocks(ptx: str) -> Iterator[tuple[str, list[str]]]:
@@ -144,11 +159,11 @@ def _blocks(ptx: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _counts(block: Sequence[str]) -> Mapping[str, int]:
-    counts = {"instructions": len(block), "dp4a": sum(line.startswith("dp4a") for line in block)}
-    counts |= {"shared": 0, "global": 0}
+    counts = {"instructions": len(block), "shared": 0, "global": 0}
+    counts |= {name: sum(line.startswith(name) for line in block) for name in ("dp4a", "mma")}
     for line in block:
         access = _MEMORY.match(line)
-        # Weights that are not in shared memory: the same for all threads, from the cache of the multiprocessor.
-        if access and not (counts["dp4a"] and line.startswith("ld.global.v4")):
+        # Weights that are not in shared memory: the same for all warps, from the cache of the multiprocessor.
+        if access and not ((counts["dp4a"] or counts["mma"]) and line.startswith("ld.global.v4")):
             counts[access[2]] += int(access[3] or 1) * int(access[4]) // 8
     return counts

@@ -22,6 +22,9 @@ SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 WARP = 32
 ALL_LANES = 0xFFFFFFFF
 LOWEST_CAPABILITY = (7, 0)
+TENSOR_CAPABILITY = (8, 0)
+"""From here on cards multiply matrices of bytes as ``mma.m16n8k32``."""
+
 OLDEST_DRIVER = (12, 0)
 OUT_OF_MEMORY = 2
 CUDA_MODULES = ("cuda.", "numba.cuda.cudadrv")
@@ -42,7 +45,7 @@ def device_function(body: Function) -> Function:
 if SIMULATED:
     _lock = threading.Lock()
 
-    def _warp() -> tuple[int, threading.Barrier, list[bool]]:
+    def _warp() -> tuple[int, threading.Barrier, list[Any]]:
         """This thread's lane, its warp's barrier and its warp's votes."""
         thread: Any = threading.current_thread()
         manager, index = thread._manager, thread.threadIdx.x // WARP
@@ -57,14 +60,18 @@ if SIMULATED:
         """Wait for the threads of the warp."""
         _warp()[1].wait()
 
+    def gather(value: Any) -> tuple[int, list[Any]]:
+        """The thread's lane, and what each thread of the warp gives; all of them call."""
+        lane, barrier, votes = _warp()
+        votes[lane] = value
+        barrier.wait()
+        values = list(votes)
+        barrier.wait()
+        return lane, values
+
     def ballot(condition: Any) -> Any:
         """The threads of the warp, as bits, that call with a true condition; all of them call."""
-        lane, barrier, votes = _warp()
-        votes[lane] = bool(condition)
-        barrier.wait()
-        bits = sum(vote << lane for lane, vote in enumerate(votes))
-        barrier.wait()
-        return bits
+        return sum(bool(vote) << lane for lane, vote in enumerate(gather(condition)[1]))
 
     def bit_count(bits: Any) -> Any:
         """How many bits are set."""
@@ -81,6 +88,10 @@ else:
     def syncwarp() -> None:
         """Wait for the threads of the warp."""
         cuda.syncwarp(ALL_LANES)
+
+    def gather(value: Any) -> tuple[int, list[Any]]:
+        """The simulator's alone."""
+        raise NotImplementedError
 
     @device_function
     def ballot(condition: Any) -> Any:
@@ -127,12 +138,18 @@ def follow(stream: Any, handle: int) -> None:
     reached.wait(stream)
 
 
+Compile = Callable[[Any, tuple[Any, ...]], Any]
+"""A dispatcher and a signature -> the dispatcher with a kernel for it."""
+
+
 class Kernel:
     """A kernel, compiled when first launched."""
 
-    def __init__(self, body: Any, signature: tuple[Any, ...], most_registers: int | None = None) -> None:
+    def __init__(
+        self, body: Any, signature: tuple[Any, ...], compiled: Compile, most_registers: int | None = None
+    ) -> None:
         """`signature`: the types of its arguments; `most_registers`: per thread, for blocks of many threads."""
-        self._body, self._signature, self._most_registers = body, signature, most_registers
+        self._body, self._signature, self._compile, self._most_registers = body, signature, compiled, most_registers
         self._compiled: Any = None
         self._allowed: dict[int, int] = {}
 
@@ -140,7 +157,8 @@ class Kernel:
         """Queue it on a stream."""
         if self._compiled is None:
             limits = {} if SIMULATED or self._most_registers is None else {"max_registers": self._most_registers}
-            self._compiled = cuda.jit(self._signature, **limits)(self._body)
+            dispatcher = cuda.jit(**limits)(self._body)
+            self._compiled = dispatcher if SIMULATED else self._compile(dispatcher, self._signature)
         if shared_bytes > DEFAULT_SHARED_BYTES and not SIMULATED:
             self._allow(shared_bytes)
         self._compiled[blocks, threads, stream, shared_bytes](*arguments)
@@ -203,6 +221,11 @@ def _checked(number: int | None, elsewhere: str) -> int:
     return int(device.id)
 
 
+def has_tensor_cores(number: int) -> bool:
+    """Whether a card multiplies matrices of bytes."""
+    return not SIMULATED and cuda.gpus[number].compute_capability >= TENSOR_CAPABILITY
+
+
 def _name(device: Any) -> str:
     name = device.name
     return name.decode() if isinstance(name, bytes) else str(name)
@@ -234,6 +257,8 @@ __all__ = [
     "cuda",
     "device_function",
     "follow",
+    "gather",
+    "has_tensor_cores",
     "int64",
     "is_cuda_error",
     "is_out_of_memory",

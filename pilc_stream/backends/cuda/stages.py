@@ -94,10 +94,20 @@ class Known:
         return features(c, scaled, current)
 
 
-def context(plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
-    """Inputs of the trunk, exponent, bases, first prediction, states. `values`: the place."""
+def context(stashing: bool, plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
+    """Inputs of the trunk, exponent, bases, first prediction, states. `values`: the place.
+
+    `stashing`: the states go to shared memory instead, before all else, so that they need no registers meanwhile;
+    `values`: the place, then the thread's first word there and the stride.
+    """
     spec = plan.spec
-    ring = Ring(plan, ops, memory[0], values)
+    ring = Ring(plan, ops, memory[0], values[:PLACE])
+    if stashing:
+        stash = values[PLACE:]
+        states = ring.inherited_state()
+        averages = _average_inputs(states)
+        for word, value in enumerate(_packed(ops, states)):
+            memory[0][stash[0] + word * stash[1]] = value
     words = {(dy, dx): ring.pixel_word(dy, dx) for dy, dx in dict.fromkeys([*BASE_NEIGHBOURS, *spec.neighbours])}
 
     def pixel(c: int, dy: int, dx: int) -> Any:
@@ -108,10 +118,14 @@ def context(plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
         blend(sub_predictions(*(pixel(c, dy, dx) for dy, dx in BASE_NEIGHBOURS)), errors[c]) for c in range(CHANNELS)
     ]
     exponent, scaled, distances = scaled_neighbours(spec.neighbours, bases, pixel)
-    states = ring.inherited_state()
-    weights = [row[: -len(AVERAGE_SHIFTS)] for row in states]
-    predicted = prediction(weights[0], features(0, [row[: spec.taps] for row in scaled], []), bases[0], exponent)
-    averages = [average_input(average) for row in states for average in row[-len(AVERAGE_SHIFTS) :]]
+    if stashing:
+        again = [memory[0][stash[0] + word * stash[1]] for word in range(plan.state_words(0))]
+        weights = [ops.signed_half(word, shift) for word in again for shift in (0, 16)][: spec.taps]
+    else:
+        states = ring.inherited_state()
+        averages = _average_inputs(states)
+        weights = states[0][: spec.taps]
+    predicted = prediction(weights, features(0, [row[: spec.taps] for row in scaled], []), bases[0], exponent)
 
     recorded = {}
     for dy, dx in ERROR_NEIGHBOURS:
@@ -120,8 +134,21 @@ def context(plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
         recorded[dy, dx] = ops.signed_half(both, 0), ops.signed_half(both, 16), last
     inputs = context_inputs(scaled, distances, bases, exponent, lambda c, dy, dx: recorded[dy, dx][c], averages)
     inputs += [scaled_input(predicted - bases[0], exponent)]
-    packed_states = [word for row in states for word in pack_state(ops, row)]
-    return [*pack_all(ops, inputs), exponent, *bases, predicted, *packed_states]
+    known = [*pack_all(ops, inputs), exponent, *bases, predicted]
+    return known if stashing else [*known, *_packed(ops, states)]
+
+
+def _average_inputs(states: Sequence[Values]) -> list[Any]:
+    return [average_input(average) for row in states for average in row[-len(AVERAGE_SHIFTS) :]]
+
+
+def _packed(ops: Any, states: Sequence[Values]) -> list[Any]:
+    return [word for row in states for word in pack_state(ops, row)]
+
+
+def stashed(plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
+    """The states that `context` put by. `values`: the thread's first word there, the stride."""
+    return [memory[0][values[0] + word * values[1]] for word in range(plan.stashed_words)]
 
 
 def adaptive(c: int, plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
@@ -163,27 +190,41 @@ def trunk(plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
     return [0]
 
 
+def own_inputs(c: int, plan: Plan, ops: Any, values: Values) -> tuple[list[Any], list[Any]]:
+    """A head's inputs beside the trunk's units, and the earlier channels' errors. `values`: as `head` takes them."""
+    known = Known(plan, ops, values)
+    predicted = values[-3]
+    earlier, errors = [], []
+    for d in range(c):
+        mean, pixel = values[len(values) - 3 - 2 * c + 2 * d :][:2]
+        errors.append(16 * pixel - mean)
+        earlier += earlier_channel_inputs(errors[-1], 16 * pixel - known.base(d), known.exponent)
+    return [*earlier, scaled_input(predicted - known.base(c), known.exponent)], errors
+
+
 def head(c: int, plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
     """A channel's mean and table row. `memory`: shared, parameters, `row_of`.
 
     `values`: of `context`, then for each earlier channel its mean and its pixel, then this channel's adaptive
     prediction, the thread's first word of hidden units and the stride.
     """
+    spec, shared = plan.spec, memory[0]
+    *_, out, threads = values
+    inputs = [shared[out + j * threads] for j in range(words_of(spec.trunk[-1]))]
+    if c:
+        inputs += pack_all(ops, own_inputs(c, plan, ops, values)[0])
+    dense(plan, ops, shared, memory[1], f"head.{c}.hidden", inputs, out + plan.trunk_words * threads, threads)
+    return outputs(c, plan, ops, memory, values)
+
+
+def outputs(c: int, plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
+    """A channel's mean and table row from its head's hidden units. `memory`, `values`: as `head` takes them."""
     spec, known = plan.spec, Known(plan, ops, values)
     shared, parameters, row_of = memory
     *_, predicted, out, threads = values
     exponent = known.exponent
-    earlier, errors = [], []
-    for d in range(c):
-        mean, pixel = values[len(values) - 3 - 2 * c + 2 * d :][:2]
-        errors.append(16 * pixel - mean)
-        earlier += earlier_channel_inputs(errors[-1], 16 * pixel - known.base(d), exponent)
-    adapted = scaled_input(predicted - known.base(c), exponent)
-    inputs = [shared[out + j * threads] for j in range(words_of(spec.trunk[-1]))]
-    if c:
-        inputs += pack_all(ops, [*earlier, adapted])
+    (*_, adapted), errors = own_inputs(c, plan, ops, values)
     hidden = out + plan.trunk_words * threads
-    dense(plan, ops, shared, parameters, f"head.{c}.hidden", inputs, hidden, threads)
 
     name = f"head.{c}.mean"
     at = plan.place(name)
@@ -294,11 +335,14 @@ class Stages:
         def made(body: Callable[..., Values], results: int = 1) -> Any:
             return stage(partial(body, plan), results)
 
-        known = plan.inputs + 2 + CHANNELS + len(plan.initial_state)
-        self.context = made(context, known)
+        known = plan.inputs + 2 + CHANNELS
+        self.context = stage(partial(context, False, plan), known + len(plan.initial_state))
+        self.stashing_context = stage(partial(context, True, plan), known)
         self.adaptive_1, self.adaptive_2 = (stage(partial(adaptive, c, plan), 1) for c in (1, 2))
         self.trunk = made(trunk)
         self.head_0, self.head_1, self.head_2 = (stage(partial(head, c, plan), 2) for c in range(CHANNELS))
+        self.outputs_0, self.outputs_1, self.outputs_2 = (stage(partial(outputs, c, plan), 2) for c in range(CHANNELS))
+        self.stashed = made(stashed, max(1, plan.stashed_words))
         self.leave_grey, self.leave_colour = (stage(partial(leave, count, plan), 1) for count in (1, CHANNELS))
         self.begin_row, self.carry_on, self.end_row = made(begin_row), made(carry_on), made(end_row)
         self.save_grey, self.save_colour = (stage(partial(save_context, count, plan), 1) for count in (1, CHANNELS))

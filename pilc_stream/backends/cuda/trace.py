@@ -7,10 +7,10 @@ their lists and closures, compile as they stand. Emitting code, not Python sourc
 in 32 bits (Numba widens integers to 64), turns ``a + (b - a) * (b < a)`` into the machine's minimum, lets DP4A and
 16-byte loads in, and compiles several times faster. It is the design of `backends.vector`, whose `Lanes` are reused.
 
-`ops` holds what Python's operators cannot say alike for both kinds of value; see `PlainOps`.
+`ops` holds what Python's operators cannot say alike for both kinds of value; see `plain.PlainOps`.
 """
 
-# ruff: noqa: D102 - `PlainOps` and `PlainMemory` say what the traced methods of the same names do.
+# ruff: noqa: D102 - `plain` says what the traced methods of the same names do.
 
 from __future__ import annotations
 
@@ -20,83 +20,11 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from pilc_stream.backends.cuda.plain import PlainMemory, PlainOps
 from pilc_stream.backends.cuda.shim import SIMULATED
 from pilc_stream.backends.vector import FLOAT, I8, I16, I32, Lanes
 
 Body = Callable[[Any, Sequence[Any], Sequence[Any]], Sequence[Any]]
-
-
-class PlainOps:
-    """The operations of a stage on Python integers."""
-
-    def dot(self, total: int, values: int, weights: int, signed: bool) -> int:
-        """``total`` plus the products of four bytes with four signed bytes; `signed`: what the first four are."""
-        for shift in (0, 8, 16, 24):
-            value = self.signed_byte(values, shift) if signed else values >> shift & 255
-            total += value * self.signed_byte(weights, shift)
-        return total
-
-    def signed_byte(self, word: int, shift: int) -> int:
-        """The signed byte from bit `shift` on."""
-        return ((word >> shift & 255) ^ 128) - 128
-
-    def signed_half(self, word: int, shift: int) -> int:
-        """The signed 16 bits from bit `shift` (0 or 16) on."""
-        return ((word >> shift & 0xFFFF) ^ 0x8000) - 0x8000
-
-    def pack_bytes(self, a: int, b: int, c: int, d: int) -> int:
-        """The low bytes of four values as one word, the first lowest."""
-        return self.signed(a & 255 | (b & 255) << 8 | (c & 255) << 16 | (d & 255) << 24)
-
-    def pack_halves(self, low: int, high: int) -> int:
-        """The low 16 bits of two values as one word."""
-        return self.signed(low & 0xFFFF | (high & 0xFFFF) << 16)
-
-    def choose(self, condition: int, yes: int, no: int) -> int:
-        """`yes` where the comparison `condition` holds, else `no`."""
-        return yes if condition else no
-
-    def unsigned(self, word: int) -> int:
-        """The word's 32 bits as a number from 0 on: shifts, comparisons and ``//`` are unsigned from there."""
-        return word & 0xFFFFFFFF
-
-    def signed(self, number: int) -> int:
-        """The inverse of `unsigned`; numbers beyond 32 bits are an error of the stage."""
-        if not 0 <= number < 1 << 32:
-            raise OverflowError(f"{number} leaves 32 bits")
-        return number - (number >> 31 << 32)
-
-    def repeat(self, count: int, body: Callable[[int], None]) -> None:
-        """``for i in range(count): body(i)``; what it computes goes by way of memory."""
-        for i in range(count):
-            body(i)
-
-
-class PlainMemory:
-    """An array of a simulated kernel as stages see it."""
-
-    def __init__(self, array: Any) -> None:
-        self._array = array
-
-    def __getitem__(self, index: int) -> int:
-        return int(self._array[index])
-
-    def __setitem__(self, index: int, value: int) -> None:
-        # NumPy refuses a Python integer that the element type cannot hold.
-        self._array[index] = value
-
-    def vector(self, index: int) -> list[int]:
-        """Four consecutive words, from a multiple of four on."""
-        if index % 4:
-            raise IndexError(f"word {index} is not at a multiple of 16 bytes")
-        return [self[index + i] for i in range(4)]
-
-    def put_vector(self, index: int, values: Sequence[int]) -> None:
-        """Write four consecutive words, from a multiple of four on."""
-        if index % 4:
-            raise IndexError(f"word {index} is not at a multiple of 16 bytes")
-        for i, value in enumerate(values):
-            self[index + i] = value
 
 
 class Word(Lanes):
@@ -148,6 +76,11 @@ class Word(Lanes):
         b, x, y = self._both(other)
         ops: Any = self.builder
         return self._new(b.fptosi(ops.quotient(b.sitofp(x, FLOAT), b.sitofp(y, FLOAT)), I32))
+
+    def floor_log2(self) -> Word:
+        """`arith.fixed.floor_log2`, as it asks for."""
+        ops: Any = self.builder
+        return self._new(ops.highest_bit(self.value))
 
     def _compare(self, operator: str, other: Lanes | int) -> Word:
         b, x, y = self._both(other)
@@ -203,6 +136,33 @@ class TracedOps:
             " fma.rn.f32 r, q, n, $1; fma.rn.f32 $0, r, y, q; }"
         )
         return self._assembly(FLOAT, text, "=f,f,f", a, b)
+
+    def highest_bit(self, value: ir.Value) -> ir.Value:
+        """The number of the highest set bit."""
+        return self._assembly(I32, "bfind.u32 $0, $1;", "=r,r", value)
+
+    def sync_warp(self) -> None:
+        text = "bar.warp.sync 0xffffffff;"
+        barrier = ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), text, "~{memory}", side_effect=True)
+        self.ir.call(barrier, [], attrs=("convergent",))
+
+    def multiply(
+        self, sums: Sequence[Any], values: Sequence[Any], weights: Sequence[Any], signed: bool
+    ) -> Sequence[Word]:
+        text = (
+            f"mma.sync.aligned.m16n8k32.row.col.s32.{'s' if signed else 'u'}8.s8.s32 "
+            "{$0, $1, $2, $3}, {$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};"
+        )
+        arguments = [self.lanes(value).value for value in (*values, *weights, *sums)]
+        kind = ir.FunctionType(ir.LiteralStructType([I32] * 4), [I32] * 10)
+        product = ir.InlineAsm(kind, text, "=r,=r,=r,=r" + ",r" * 10, side_effect=True)
+        # All threads of the warp must take part, whatever the compiler thinks of moving code into branches.
+        found = self.ir.call(product, arguments, attrs=("convergent",))
+        return [Word(self, self.ir.extract_value(found, i)) for i in range(4)]
+
+    def pack_saturated(self, low: Any, high: Any) -> Word:
+        values = [self.lanes(value).value for value in (high, low)]
+        return Word(self, self._assembly(I32, "cvt.pack.sat.u8.s32.b32 $0, $1, $2, 0;", "=r,r,r", *values))
 
     def dot(self, total: Any, values: Any, weights: Any, signed: bool) -> Word:
         text = f"dp4a.{'s' if signed else 'u'}32.s32 $0, $1, $2, $3;"
@@ -268,6 +228,11 @@ class TracedMemory:
         data = self._ops.lanes(value).value
         self._ops.ir.store(self._ops.ir.trunc(data, {8: I8, 16: I16}[self._bits]) if self._bits < 32 else data,
                            self._at(index))  # fmt: skip
+
+    def put_half(self, index: Any, half: Any, value: Any) -> None:
+        b, ops = self._ops.ir, self._ops
+        halves = b.bitcast(self._pointer, I16.as_pointer())
+        b.store(b.trunc(ops.lanes(value).value, I16), b.gep(halves, [(index * 2 + half).value], inbounds=True))
 
     def _vector_at(self, index: Any) -> ir.Value:
         return self._ops.ir.bitcast(self._at(index), ir.VectorType(I32, 4).as_pointer())
