@@ -25,6 +25,7 @@ from pilc_stream.cli.frontier import frontier
 from pilc_stream.cli.gc import gc
 from pilc_stream.cli.inspect import inspect
 from pilc_stream.cli.options import DEBUG, JSON, debug_option
+from pilc_stream.cli.overhead import overhead
 from pilc_stream.cli.plan import plan
 from pilc_stream.cli.status import status
 from pilc_stream.cli.train import train
@@ -104,7 +105,7 @@ def cli() -> None:
     """
 
 
-for command in (compress, decompress, verify, inspect, status, gc, plan, train, fit, bench, frontier, demo):
+for command in (compress, decompress, verify, inspect, status, gc, plan, train, fit, bench, overhead, frontier, demo):
     cli.add_command(command)
 
 

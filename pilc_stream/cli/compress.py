@@ -95,10 +95,11 @@ if TYPE_CHECKING:
     help="Keep larger images as they came, as failed: they may be decompression bombs.  [default: 134217728]",
 )
 @storage_option
+@click.option("--failed-ok", is_flag=True, help="End with code 0 even where records failed and were kept as they came.")
 @click.option("--dry-run", is_flag=True, help="List, say what would be done, and write nothing.")
 @json_option
 @debug_option
-def compress(dry_run: bool, as_json: bool, **flags: Any) -> None:
+def compress(failed_ok: bool, dry_run: bool, as_json: bool, **flags: Any) -> None:
     """Compress images into a data set that loses no pixel.
 
     SOURCE is a folder, a glob or an image file; folders are searched below for names that end as those of images do.
@@ -130,7 +131,7 @@ def compress(dry_run: bool, as_json: bool, **flags: Any) -> None:
         return
     report = run_shown(settings)
     print_json(report.to_json()) if as_json else print_report(report)
-    if report.totals.failed:
+    if report.totals.failed and not failed_ok:
         context.exit(1)
 
 

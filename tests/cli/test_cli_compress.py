@@ -32,7 +32,7 @@ def raw(pilc: Pilc, tmp_path: Path) -> Pilc:
 def test_flags_are_the_fields_of_the_settings() -> None:
     names = {parameter.name for parameter in compress.params}
 
-    assert names == {field.name for field in fields(JobSettings)} | {"dry_run", "as_json", "debug", "settings"}
+    assert names == {field.name for field in fields(JobSettings)} | {"failed_ok", "dry_run", "as_json", "debug", "settings"}
 
 
 def test_defaults_are_those_of_the_settings() -> None:
@@ -128,6 +128,7 @@ class TestBadFiles:
         raw(folder)
 
         assert raw(folder).exit_code == 1
+        assert raw(folder, "--failed-ok").exit_code == 0
 
     def test_retry_takes_the_repaired_file(self, folder: Path, raw: Pilc) -> None:
         raw(folder)
