@@ -1,7 +1,8 @@
 """Decoding batches on a device: workers hand over payloads as they are stored, the main process decodes them.
 
 CUDA never enters a worker process. Batches are decoded ahead in one thread, which on CUDA has a stream of its own, so
-that decoding overlaps with the training step.
+that decoding overlaps with the training step. There pixels are never in host memory: payloads go up, and the kernels
+write to torch's memory.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class GpuDecoder:
         self._state: dict[str, Any] | None = None
         found = dataset or getattr(getattr(loader, "images", None), "dataset", None)
         models = None if found is None else found.manifest.model_file
-        self._decoder = Decoder("cuda" if self.device.type == "cuda" else "cpu", threads, models)
+        self._on_card = self.device.type == "cuda"
+        self._decoder = Decoder(str(self.device), threads, models)
 
     def __len__(self) -> int:
         """Batches of the next pass, where the loader knows."""
@@ -91,17 +93,16 @@ class GpuDecoder:
     def decode(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One batch, decoded now. Raises FormatError, ImageError or ModelError, naming the sample."""
         payloads: Sequence[bytes] = batch["payload"]
-        found = self._arrays(payloads)
-        good = [number for number, array in enumerate(found) if not isinstance(array, PilcError)]
-        for number, array in enumerate(found):
-            if isinstance(array, PilcError):
+        found = self._images(payloads)
+        good = [number for number, image in enumerate(found) if not isinstance(image, PilcError)]
+        for number, image in enumerate(found):
+            if isinstance(image, PilcError):
                 self.skipped += self._on_error != "raise"
                 key = batch["key"][number] if "key" in batch else None
-                tolerate(type(array)(f"sample {key!r}: {array}"), self._on_error)
-        images = [self._tensor(array) for array in found if not isinstance(array, PilcError)]
-        alike = len({(image.shape, image.dtype) for image in images}) == 1
+                tolerate(type(image)(f"sample {key!r}: {image}"), self._on_error)
+        images = self._finished([image for image in found if not isinstance(image, PilcError)])
         rest = {name: _chosen(values, good) for name, values in batch.items() if name != "payload"}
-        return {**rest, "image": torch.stack(images) if alike else images}
+        return {**rest, "image": images}
 
     def state_dict(self) -> dict[str, Any]:
         """Where the consumer stands, whatever was read and decoded ahead: the state of an ImageLoader."""
@@ -138,32 +139,37 @@ class GpuDecoder:
         except BaseException as error:
             put(error)
 
-    def _arrays(self, payloads: Sequence[bytes]) -> list[NDArray[Any] | PilcError]:
-        """The images, decoded in one call or, where one is damaged, each alone."""
+    def _images(self, payloads: Sequence[bytes]) -> list[torch.Tensor | PilcError]:
+        """The images `(H, W)` or `(H, W, C)`, decoded in one call or, where one is damaged, each alone."""
         coded = [number for number, payload in enumerate(payloads) if payload.startswith(PAYLOAD_MAGIC)]
-        arrays: dict[int, NDArray[Any] | PilcError] = {}
+        images: dict[int, torch.Tensor | PilcError] = {}
         try:
-            parts = [self._part(payloads[number]) for number in coded]
-            arrays.update(zip(coded, self._decoder.decode([payloads[n] for n in coded], parts), strict=True))
+            images.update(zip(coded, self._decoded([payloads[number] for number in coded]), strict=True))
         except (FormatError, ModelError):
-            arrays.update((number, self._alone(payloads[number])) for number in coded)
-        return [arrays[number] if number in arrays else self._kept(data) for number, data in enumerate(payloads)]
+            images.update((number, self._alone(payloads[number])) for number in coded)
+        return [images[number] if number in images else self._kept(data) for number, data in enumerate(payloads)]
 
-    def _alone(self, payload: bytes) -> NDArray[Any] | PilcError:
+    def _decoded(self, payloads: Sequence[bytes]) -> list[torch.Tensor]:
+        parts = [self._part(payload) for payload in payloads]
+        if self._on_card:
+            return self._decoder.decode_tensors(payloads, parts)
+        return [self._copied(array) for array in self._decoder.decode(payloads, parts)]
+
+    def _alone(self, payload: bytes) -> torch.Tensor | PilcError:
         try:
-            return self._decoder.decode([payload], [self._part(payload)])[0]
+            return self._decoded([payload])[0]
         except (FormatError, ModelError) as error:
             return error
 
-    def _kept(self, data: bytes) -> NDArray[Any] | PilcError:
+    def _kept(self, data: bytes) -> torch.Tensor | PilcError:
         try:
             array = decode_kept(data)
         except ImageError as error:
             return error
-        if self._region is None:
-            return array
-        y, x, height, width = check_region(region_of(self._region, *array.shape[:2]), *array.shape[:2])
-        return array[y : y + height, x : x + width]
+        if self._region is not None:
+            y, x, height, width = check_region(region_of(self._region, *array.shape[:2]), *array.shape[:2])
+            array = array[y : y + height, x : x + width]
+        return self._copied(array)
 
     def _part(self, payload: bytes) -> Sequence[int] | None:
         if self._region is None:
@@ -171,10 +177,18 @@ class GpuDecoder:
         header = parse_header(payload)
         return region_of(self._region, header.height, header.width)
 
-    def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)
-        image = tensor.unsqueeze(0) if tensor.ndim == 2 else tensor.permute(2, 0, 1).contiguous()
-        return image if self._transform is None else self._transform(image)
+    def _copied(self, array: NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    def _finished(self, images: Sequence[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
+        """Channels first, transformed, and one tensor where all are alike."""
+        three_axes = [image.unsqueeze(2) if image.ndim == 2 else image for image in images]
+        if self._transform is None and _alike(three_axes):
+            return torch.stack(three_axes).permute(0, 3, 1, 2).contiguous()
+        out = [image.permute(2, 0, 1).contiguous() for image in three_axes]
+        if self._transform is not None:
+            out = [self._transform(image) for image in out]
+        return torch.stack(out) if _alike(out) else out
 
 
 def _check_device(name: str) -> torch.device:
@@ -189,7 +203,13 @@ def _check_device(name: str) -> torch.device:
             f"device {name!r}: torch sees {torch.cuda.device_count()} CUDA cards here. "
             "Install a torch with CUDA and a driver, or decode with device='cpu'; the pixels are the same."
         )
-    return device
+    return (
+        torch.device("cuda", torch.cuda.current_device()) if device.type == "cuda" and device.index is None else device
+    )
+
+
+def _alike(images: Sequence[torch.Tensor]) -> bool:
+    return len({(image.shape, image.dtype) for image in images}) == 1
 
 
 def _chosen(values: Any, good: Sequence[int]) -> Any:

@@ -1,7 +1,8 @@
 """What a CUDA card does with each profile: every stage alone, and the whole path from host memory to host memory.
 
 Stages are timed with the batch already where the stage needs it, by the host's clock around work that has ended, with
-medians of `rounds`. Batches are synthetic photographs, each image different.
+medians of `rounds`, or of as many as fit `STAGE_SECONDS`. Batches are synthetic photographs, each image different. The
+cheapest profile comes first, the batches in the order of `SIZES`; what `MOST_SECONDS` do not suffice for is left out.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +31,7 @@ from pilc_stream.errors import VerifyError
 from pilc_stream.models.model import WaveModel, load_model
 from pilc_stream.models.shipped import preset_bytes
 from pilc_stream.records.tiling import DEFAULT_TILE_LOG2, Tiling, default_lanes_log2
+from pilc_stream.reports.card_peers import peers
 
 Progress = Callable[[str], None]
 
@@ -50,6 +53,12 @@ SIZES = (
 )
 """About 300 MB each, and a single large image."""
 
+
+STAGE_SECONDS = 4.0
+"""After so many, a stage is not repeated."""
+
+MOST_SECONDS = 300.0
+"""After so many, no profile is begun on another batch."""
 
 SHARE_BYTES = 64 << 20
 """Of a batch, whose stages are timed alone."""
@@ -88,16 +97,34 @@ class CardFigures:
 
 
 def bench_card(
-    profiles: Sequence[str], sizes: Sequence[BatchSize] = SIZES, rounds: int = 5, progress: Progress = lambda _: None
+    profiles: Sequence[str],
+    sizes: Sequence[BatchSize] = SIZES,
+    rounds: int = 5,
+    progress: Progress = lambda _: None,
+    most_seconds: float = MOST_SECONDS,
 ) -> list[CardFigures]:
-    """Every profile on every size. DeviceError without a card, VerifyError where pixels do not come back."""
+    """Every profile on every size, and behind them what else there is on this machine (`card_peers`) on the same
+    images. DeviceError without a card, VerifyError where pixels do not come back."""
     check_device()
-    out = []
-    for size in sizes:
+    end, out = time.monotonic() + most_seconds, list[CardFigures]()
+    models = {name: load_model(preset_bytes(name)) for name in profiles}
+    by_cost = sorted(models, key=lambda name: models[name].spec.macs_per_pixel()["network"])
+    tasks = [(name, size) for name in [*by_cost, *peers()] for size in sizes]
+    for name, size in tasks:
+        what = f"{name}: {size.images} images of {size.height} x {size.width}"
+        if time.monotonic() > end:
+            progress(f"{what}: left out, the time is up")
+            continue
+        progress(what)
         images = pictures(size)
-        for profile in profiles:
-            progress(f"{profile}: {size.images} images of {size.height} x {size.width}")
-            out.append(_bench(profile, load_model(preset_bytes(profile)), size, images, rounds))
+        if name in models:
+            out.append(_bench(name, models[name], size, images, rounds))
+        else:
+            try:
+                out.append(_bench_peer(name, size, images, rounds))
+            except Exception as error:
+                # Another's library: of whatever version, for whatever driver. Our own figures do not hang on it.
+                progress(f"{what}: left out, {error!r}")
     return out
 
 
@@ -124,16 +151,11 @@ def _bench(
 ) -> CardFigures:
     raw_bytes = size.height * size.width * CHANNELS * size.images
     tiles, lanes = _tiles(images, size)
-    engine, stages = CudaEngine(), []
+    engine, stages = CudaEngine(), list[Stage]()
 
     def timed(name: str, work: Callable[[], Any], of_bytes: int = raw_bytes) -> Any:
-        result = work()
-        seconds = []
-        for _ in range(rounds):
-            begin = time.perf_counter()
-            result = work()
-            seconds.append(time.perf_counter() - begin)
-        stages.append(Stage(name, statistics.median(seconds), of_bytes))
+        result, seconds = _timed(work, rounds)
+        stages.append(Stage(name, seconds, of_bytes))
         return result
 
     streams = timed("encode tiles, host to host", lambda: engine.encode_tiles(model, tiles, lanes))
@@ -148,7 +170,7 @@ def _bench(
     # The stages alone, on a share of the batch that one slot holds; rates are by that share.
     share = slice(0, max(1, min(len(tiles), SHARE_BYTES // tiles[0].size)))
     some, some_bytes = tiles[share], sum(tile.size for tile in tiles[share])
-    program = Program(model)
+    program = Program(model, tensor_cores=engine.tensor_cores)
     shapes = Shapes.of(*zip(*[tile.shape for tile in some], strict=True), lanes[share])
     for direction, batch in (
         ("encode", EncodingBatch(Slot(), program, shapes, some)),
@@ -162,8 +184,39 @@ def _bench(
     codec, decoder = open_codec(profile, "cuda"), Decoder("cuda")
     payloads = timed("payloads from images", lambda: codec.encode(images))
     timed("images from payloads", lambda: decoder.decode(payloads))
+    if _torch_is_usable():
+        timed("tensors from payloads", lambda: decoder.decode_tensors(payloads))
     bits = 8 * sum(len(payload) for payload in payloads) / raw_bytes
     return CardFigures(profile, size, bits, stages)
+
+
+def _timed(work: Callable[[], Any], rounds: int) -> tuple[Any, float]:
+    """A result and the median of the seconds that it took, after one round that is not counted."""
+    result, seconds = work(), list[float]()
+    while len(seconds) < rounds and (not seconds or sum(seconds) < STAGE_SECONDS):
+        begin = time.perf_counter()
+        result = work()
+        seconds.append(time.perf_counter() - begin)
+    return result, statistics.median(seconds)
+
+
+def _bench_peer(name: str, size: BatchSize, images: Sequence[NDArray[np.uint8]], rounds: int) -> CardFigures:
+    raw_bytes, peer = size.height * size.width * CHANNELS * size.images, peers()[name]()
+    coded, encode_seconds = _timed(lambda: peer.encode(images), rounds)
+    decoded, decode_seconds = _timed(lambda: peer.decode(coded), rounds)
+    if not all(np.array_equal(ours, image) for ours, image in zip(peer.fetch(decoded), images, strict=True)):
+        raise VerifyError(f"{name}: images of {size} did not come back from the card")
+    stages = [Stage("encode on the card", encode_seconds, raw_bytes)]
+    stages += [Stage("decode on the card", decode_seconds, raw_bytes)]
+    return CardFigures(name, size, 8 * peer.coded_bytes(coded) / raw_bytes, stages)
+
+
+def _torch_is_usable() -> bool:
+    if find_spec("torch") is None:
+        return False
+    from pilc_stream.backends.cuda.tensors import usable
+
+    return usable()
 
 
 def _finished(slot: Slot, work: Callable[[], None]) -> None:

@@ -5,12 +5,14 @@ A program of its own, because the simulator has to be chosen before Numba is imp
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 from contents import CONTENTS, Tile
+from PIL import Image
 from small_model import SPECS, random_model, small_model
 
 import pilc_stream as pilc
@@ -18,8 +20,10 @@ from pilc_stream.backends.base import TileJob
 from pilc_stream.backends.cuda.engine import SMALLEST_BUDGET_BYTES, CudaEngine
 from pilc_stream.backends.cuda.memory import Sizes, Slot
 from pilc_stream.backends.reference import ReferenceEngine
+from pilc_stream.codecs import Decoder
 from pilc_stream.errors import DeviceError, FormatError, UsageError
 from pilc_stream.models.model import WaveModel
+from pilc_stream.readers.torch_gpu import GpuDecoder
 from pilc_stream.reports.card import BatchSize, bench_card, card_table
 
 SHAPES = [(1, 1), (1, 9), (6, 1), (2, 2), (3, 5), (9, 4), (7, 12)]
@@ -216,6 +220,23 @@ def front_door() -> None:
         pilc.decompress_batch(payloads, device="cuda", out="jax")
 
 
+def loader_batches() -> None:
+    # What GpuDecoder does on a card: tensors of the kernels, kept sources beside them, damage that costs one sample.
+    images = [CONTENTS["photo"](5, 7, 3, n) for n in (1, 2)]
+    payloads = pilc.compress_batch(images, device="reference")
+    kept = io.BytesIO()
+    Image.fromarray(images[0]).save(kept, "PNG")
+    decoder = GpuDecoder([], "cpu", on_error="skip")
+    decoder._decoder, decoder._on_card = Decoder("cuda"), True
+    damaged = payloads[0][:-3] + b"abc"
+    batch = {"key": ["a", "b", "c", "d"], "payload": [payloads[0], damaged, kept.getvalue(), payloads[1]]}
+    found = decoder.decode(batch)
+    assert found["key"] == ["a", "c", "d"]
+    assert found["image"].shape == (3, 3, 5, 7)
+    for tensor, image in zip(found["image"], [images[0], images[0], images[1]], strict=True):
+        assert np.array_equal(tensor.permute(1, 2, 0).numpy(), image)
+
+
 def card_figures() -> None:
     sizes = [BatchSize(3, 5, 2), BatchSize(4, 4, 1)]
     figures = bench_card(["fast"], sizes, rounds=1)
@@ -246,6 +267,7 @@ CASES: dict[str, Callable[[], None]] = {
     "a failing card": failing_card,
     "within the budget": within_budget,
     "front door": front_door,
+    "batches of a loader": loader_batches,
     "figures of a card": card_figures,
 }
 

@@ -29,6 +29,7 @@ CASES = [
     "a failing card",
     "within the budget",
     "front door",
+    "batches of a loader",
     "figures of a card",
 ]
 

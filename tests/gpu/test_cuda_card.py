@@ -71,6 +71,19 @@ def test_random_models_and_shapes(cuda_engine: object, name: str, bound: bool) -
     there_and_back(cuda_engine, model, tiles, lanes)
 
 
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("bound", [False, True], ids=["at random", "at the bound"])
+def test_tensor_cores_and_dp4a_write_the_same_bytes(cuda_engine: object, name: str, bound: bool) -> None:
+    from pilc_stream.backends.cuda.engine import CudaEngine
+
+    if not cuda_engine.tensor_cores:  # type: ignore[attr-defined]
+        pytest.skip("this card multiplies no matrices of bytes")
+    model = random_model(SPECS[name], seed=37, at_the_bound=bound)
+    tiles = [np.random.default_rng(n).integers(0, 256, (20 + 9 * n, 70, 3)).astype(np.uint8) for n in range(9)]
+    there_and_back(CudaEngine(tensor_cores=False), model, list(tiles), [n % 6 for n in range(9)])
+    there_and_back(cuda_engine, model, list(tiles), [n % 6 for n in range(9)])
+
+
 @pytest.mark.parametrize("edge", [256, 512, 1000])
 def test_the_largest_teams(cuda_engine: object, edge: int) -> None:
     tile = np.random.default_rng(3).integers(0, 40, (edge, edge, 3)).astype(np.uint8)
@@ -92,6 +105,20 @@ def test_damage_is_refused(cuda_engine: object) -> None:
             cuda_engine.decode_tiles(small_model(), [TileJob(memoryview(data), 64, 64, 3, 2)])  # type: ignore[attr-defined]
 
 
+def test_streams_of_noise_are_refused_and_harm_nothing(cuda_engine: object) -> None:
+    # What a checksum cannot find: streams that somebody made up. The card must survive them, and still work.
+    random, model = np.random.default_rng(11), small_model()
+    for number in range(60):
+        height, width, log2 = (int(random.integers(low, high)) for low, high in ((1, 90), (1, 90), (0, 6)))
+        data = random.integers(0, 256, (4 << log2) + 2 * int(random.integers(0, 4000))).astype(np.uint8)
+        with pytest.raises(FormatError, match=r"^tile: "):
+            cuda_engine.decode_tiles(  # type: ignore[attr-defined]
+                model, [TileJob(memoryview(data.tobytes()), height, width, 1 + 2 * (number % 2), log2)]
+            )
+    tile = random.integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    there_and_back(cuda_engine, model, [tile], [2])
+
+
 def test_tensors_stay_on_the_card() -> None:
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
@@ -101,6 +128,64 @@ def test_tensors_stay_on_the_card() -> None:
     for image, tensor in zip(images, tensors, strict=True):
         assert tensor.is_cuda
         assert np.array_equal(tensor.cpu().numpy(), image)
+
+
+def test_tensors_follow_the_stream_of_the_caller() -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this torch has no CUDA")
+    images = [np.random.default_rng(n).integers(0, 99, (200, 300, 3)).astype(np.uint8) for n in range(8)]
+    payloads = pilc.compress_batch(images, device="cuda")
+    side = torch.cuda.Stream()
+    for _ in range(20):
+        with torch.cuda.stream(side):
+            # Memory that is still written to when it is given back: what is decoded there must come after.
+            busy = torch.zeros(sum(image.size for image in images) + 4096, dtype=torch.uint8, device="cuda")
+            for _ in range(50):
+                busy.add_(1)
+            del busy
+            tensors = pilc.decompress_batch(payloads, device="cuda", out="torch")
+        for image, tensor in zip(images, tensors, strict=True):
+            assert np.array_equal(tensor.cpu().numpy(), image)
+
+
+def test_batches_of_a_loader_are_decoded_on_the_card() -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this torch has no CUDA")
+    from pilc_stream.readers.torch_gpu import GpuDecoder
+
+    images = [np.random.default_rng(n).integers(0, 99, (32, 32, 3)).astype(np.uint8) for n in range(64)]
+    payloads = pilc.compress_batch(images)
+    loader = [{"key": [str(n) for n in range(64)], "payload": payloads}] * 5
+    for batch in GpuDecoder(loader, "cuda"):
+        assert batch["image"].is_cuda
+        assert np.array_equal(batch["image"].permute(0, 2, 3, 1).cpu().numpy(), np.stack(images))
+
+
+def test_kernels_are_compiled_once_on_a_machine(tmp_path: Path) -> None:
+    program = "import numpy as np, pilc_stream as pilc; print(pilc.compress(np.zeros((9, 9), np.uint8), device='cuda'))"
+    environment = {**os.environ, "PILC_KERNEL_CACHE": str(tmp_path)}
+    outputs, files = [], []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, env=environment, check=True
+        )
+        outputs.append(done.stdout)
+        files.append({path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()})
+    assert outputs[0] == outputs[1]
+    assert files[0] == files[1], "the second process compiled again"
+    assert len(files[0]) >= 5
+
+
+def test_every_card_of_the_machine_writes_the_same_bytes() -> None:
+    from pilc_stream.backends.cuda.shim import cuda
+
+    image = np.random.default_rng(5).integers(0, 99, (70, 50, 3)).astype(np.uint8)
+    payloads = {pilc.compress(image, device=f"cuda:{number}") for number in range(len(cuda.gpus))}
+    assert len(payloads) == 1
+    with pytest.raises(DeviceError, match="the driver lists"):
+        pilc.compress(image, device=f"cuda:{len(cuda.gpus)}")
 
 
 def test_many_batches_without_a_leak(cuda_engine: object) -> None:
@@ -126,7 +211,7 @@ def test_more_memory_than_there_is_is_refused_in_a_sentence() -> None:
     assert not isinstance(caught.value, DeviceError)
 
 
-@pytest.mark.parametrize("tool", ["memcheck", "racecheck"])
+@pytest.mark.parametrize("tool", ["memcheck", "racecheck", "synccheck"])
 def test_compute_sanitizer_finds_nothing(tool: str) -> None:
     sanitizer = shutil.which("compute-sanitizer")
     if sanitizer is None:
@@ -138,10 +223,10 @@ def test_compute_sanitizer_finds_nothing(tool: str) -> None:
         from pilc_stream.backends.base import TileJob
         from pilc_stream.backends.cuda.engine import CudaEngine
         tiles = [np.random.default_rng(n).integers(0, 99, (9 + 9 * n, 80, 3)).astype(np.uint8) for n in range(6)]
-        engine = CudaEngine()
-        streams = engine.encode_tiles(small_model(), tiles, [n % 6 for n in range(6)])
-        jobs = [TileJob(memoryview(s), *t.shape, n % 6) for n, (s, t) in enumerate(zip(streams, tiles))]
-        assert all((a == b).all() for a, b in zip(engine.decode_tiles(small_model(), jobs), tiles))
+        for engine in (CudaEngine(), CudaEngine(tensor_cores=False)):
+            streams = engine.encode_tiles(small_model(), tiles, [n % 6 for n in range(6)])
+            jobs = [TileJob(memoryview(s), *t.shape, n % 6) for n, (s, t) in enumerate(zip(streams, tiles))]
+            assert all((a == b).all() for a, b in zip(engine.decode_tiles(small_model(), jobs), tiles))
         """
     )
     command = [sanitizer, "--tool", tool, "--error-exitcode", "9", sys.executable, "-c", program]

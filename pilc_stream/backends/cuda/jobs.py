@@ -7,7 +7,7 @@ from typing import Any
 
 from pilc_stream.arith.context import BEFORE_FIRST
 from pilc_stream.backends.cuda.plan import ERROR_WORDS, RECORDED_STEPS, SUB_WORDS
-from pilc_stream.backends.cuda.shim import device_function
+from pilc_stream.backends.cuda.shim import device_function, narrow
 
 FIRST_PIXELS = BEFORE_FIRST * 0x010101
 
@@ -53,8 +53,8 @@ WORDS_LEFT, BAD_END = int(Status.WORDS_LEFT), int(Status.BAD_END)
 @device_function
 def step_rows(step: Any, height: Any, width: Any) -> Any:
     """First row and number of rows of a step."""
-    first = max(0, (step - width + 2) >> 1)
-    return first, max(0, min(height - 1, step >> 1) + 1 - first)
+    first = narrow(max(0, (step - width + 2) >> 1))
+    return first, narrow(max(0, min(height - 1, step >> 1) + 1 - first))
 
 
 @device_function

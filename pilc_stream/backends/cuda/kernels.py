@@ -36,7 +36,16 @@ from pilc_stream.backends.cuda.jobs import (
 )
 from pilc_stream.backends.cuda.network import make_network
 from pilc_stream.backends.cuda.plan import ERROR_WORDS, RECORDED_STEPS, SUB_WORDS, Plan
-from pilc_stream.backends.cuda.shim import WARP, ballot, bit_count, cuda, device_function, shared_words, team_barrier
+from pilc_stream.backends.cuda.shim import (
+    WARP,
+    ballot,
+    bit_count,
+    cuda,
+    device_function,
+    narrow,
+    shared_words,
+    team_barrier,
+)
 from pilc_stream.backends.cuda.stages import Stages
 from pilc_stream.backends.cuda.symbols import decode_stage, interval_stage, pixel_stage, refill_stage
 
@@ -122,53 +131,54 @@ def make_kernels(plan: Plan) -> Kernels:
                     carry_on((shared,), (base, rows, step, y0 - 2, column, slot))
 
     @device_function
-    def decode_lanes(exchange: Any, coarse: Any, cdf: Any, words: Any, k: Any, lanes: Any, members: Any, count: Any,
-                     state: Any, at: Any, end: Any) -> Any:  # fmt: skip
-        """One channel of a step by the first warp of a team: table rows in `exchange` become symbols."""
+    def decode_lanes(shared: Any, exchange: Any, coarse: Any, cdf: Any, words: Any, k: Any, lanes: Any, members: Any,
+                     count: Any, state: Any, at: Any, end: Any) -> Any:  # fmt: skip
+        """One channel of a step by the first warp of a team: table rows from `exchange` on become symbols."""
         lane = cuda.threadIdx.x & (WARP - 1)
-        position = k
+        position = narrow(k)
         while True:
             busy = k < lanes and position < count
             if ballot(busy) == 0:
                 break
             need = 0
             if busy:
-                symbol, state, need = decode_stage((coarse, cdf), (exchange[position], state))
-                exchange[position] = symbol
+                symbol, state, need = decode_stage((coarse, cdf), (shared[exchange + position], state))
+                shared[exchange + position] = symbol
             # The lanes of a team are neighbours in the warp, from its first thread on.
             wanting = (ballot(need != 0) >> (lane - k)) & members
             if need != 0:
                 place = at + bit_count(wanting & ((1 << k) - 1))
                 word = words[place] if place < end else 0
                 state = refill_stage((words,), (state, word))[0]
-            at += bit_count(wanting)
-            position += lanes
+            at = narrow(at + bit_count(wanting))
+            position = narrow(position + lanes)
         return state, at
 
     def decode(jobs: Any, team_log2: Any, parameters: Any, initial: Any, row_of: Any, coarse: Any, cdf: Any,
                words: Any, pixels: Any, status: Any) -> None:  # fmt: skip
         shared = shared_words()
-        thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-        team_threads = 1 << team_log2
+        thread, threads = narrow(cuda.threadIdx.x), narrow(cuda.blockDim.x)
+        team_threads = narrow(1 << team_log2)
         wide = team_log2 > WARP_LOG2
-        team, k = thread >> team_log2, thread & (team_threads - 1)
-        rows = ((team_threads + 8) >> 2) << 2
-        stride, lane = threads + padding, thread & (WARP - 1)
-        base = parameter_words + thread_words * stride + team * (ring_planes * rows + team_threads)
-        exchange = shared[base + ring_planes * rows :]
-        hidden = parameter_words + thread
-        warp, by = hidden - lane, (hidden + hidden_words * stride, stride)
+        team, k = narrow(thread >> team_log2), narrow(thread & (team_threads - 1))
+        rows = narrow(((team_threads + 8) >> 2) << 2)
+        stride, lane = narrow(threads + padding), narrow(thread & (WARP - 1))
+        base = narrow(parameter_words + thread_words * stride + team * (ring_planes * rows + team_threads))
+        exchange = narrow(base + ring_planes * rows)
+        hidden = narrow(parameter_words + thread)
+        warp, by = narrow(hidden - lane), (narrow(hidden + hidden_words * stride), stride)
         index = cuda.blockIdx.x * (threads >> team_log2) + team
         weights = ready_parameters(shared, parameters)
         clear_ring(shared, base, rows, slots, initial, k, team_threads)
 
-        height, width, depth, lanes, steps, at, end = 0, 0, 0, 1, 0, 0, 0
+        height, width, depth, lanes = narrow(0), narrow(0), narrow(0), narrow(1)
+        steps, at, end = narrow(0), narrow(0), narrow(0)
         state = 0
         if index < jobs.shape[0]:
             job = jobs[index]
-            height, width, depth, lanes = job[HEIGHT], job[WIDTH], job[DEPTH], job[LANES]
-            steps = width + 2 * height - 2
-            at, end = job[WORD_AT], job[WORD_END]
+            height, width, depth = narrow(job[HEIGHT]), narrow(job[WIDTH]), narrow(job[DEPTH])
+            lanes, steps = narrow(job[LANES]), narrow(width + 2 * height - 2)
+            at, end = narrow(job[WORD_AT]), narrow(job[WORD_END])
             if k < lanes:
                 state = refill_stage((words,), (words[at + 2 * k + 1], words[at + 2 * k]))[0]
                 if words[at + 2 * k + 1] == 0:
@@ -177,22 +187,22 @@ def make_kernels(plan: Plan) -> Kernels:
             for other in range(k + team_threads, lanes, team_threads):
                 if words[at + 2 * other] != 0 or words[at + 2 * other + 1] != 1:
                     cuda.atomic.max(status, index, BAD_END)
-            at += 2 * lanes
+            at = narrow(at + 2 * lanes)
         members = (1 << min(lanes, team_threads)) - 1
         cuda.syncthreads()
 
-        step, slot, top, before = 0, 0, 0, 0
+        step, slot, top, before = narrow(0), narrow(0), narrow(0), narrow(0)
         while ballot(step < steps) != 0:
             y0, count = step_rows(step, height, width)
             if y0 > before:
-                top = top + 1 if top + 1 < rows else 0
+                top = narrow(top + 1 if top + 1 < rows else 0)
                 before = y0
             active = k < count and step < steps
-            y = y0 + k
-            column = top + k - (rows if top + k >= rows else 0)
+            y = narrow(y0 + k)
+            column = narrow(top + k - (rows if top + k >= rows else 0))
             place = (base, rows, step, y, column, slot)
-            step_count = count if step < steps else 0
-            colour_count = step_count if depth == CHANNELS else 0
+            step_count = narrow(count if step < steps else 0)
+            colour_count = narrow(step_count if depth == CHANNELS else 0)
             p0, p1, p2 = 0, 0, 0
             if active:
                 known = begin_pixel(shared, place, by)
@@ -200,15 +210,15 @@ def make_kernels(plan: Plan) -> Kernels:
             first(shared, weights, active, (warp, stride, lane))
             if active:
                 mean0, row = head_0((shared, weights, row_of), known + (known[at_a0], hidden, stride))
-                exchange[k] = row
+                shared[exchange + k] = row
             team_barrier(wide)
             if k < WARP:
-                state, at = decode_lanes(exchange, coarse, cdf, words, k, lanes, members,
+                state, at = decode_lanes(shared, exchange, coarse, cdf, words, k, lanes, members,
                                          step_count, state, at, end)  # fmt: skip
             team_barrier(wide)
             colour = active and depth == CHANNELS
             if active:
-                p0 = pixel_stage((shared,), (exchange[k], mean0))[0]
+                p0 = pixel_stage((shared,), (shared[exchange + k], mean0))[0]
                 p1, p2 = p0, p0
             if colour:
                 a1 = adaptive_1((shared,), whole(shared, known, by) + (p0,))[0]
@@ -216,30 +226,30 @@ def make_kernels(plan: Plan) -> Kernels:
             later_1(shared, weights, colour, (warp, stride, lane))
             if colour:
                 mean1, row = head_1((shared, weights, row_of), known + (mean0, p0, a1, hidden, stride))
-                exchange[k] = row
+                shared[exchange + k] = row
             team_barrier(wide)
             if k < WARP:
-                state, at = decode_lanes(exchange, coarse, cdf, words, k, lanes, members,
+                state, at = decode_lanes(shared, exchange, coarse, cdf, words, k, lanes, members,
                                          colour_count, state, at, end)  # fmt: skip
             team_barrier(wide)
             if colour:
-                p1 = pixel_stage((shared,), (exchange[k], mean1))[0]
+                p1 = pixel_stage((shared,), (shared[exchange + k], mean1))[0]
                 a2 = adaptive_2((shared,), whole(shared, known, by) + (p0, p1))[0]
                 own_2(shared, known + (mean0, p0, mean1, p1, a2, hidden, stride))
             later_2(shared, weights, colour, (warp, stride, lane))
             if colour:
                 mean2, row = head_2((shared, weights, row_of), known + (mean0, p0, mean1, p1, a2, hidden, stride))
-                exchange[k] = row
+                shared[exchange + k] = row
             team_barrier(wide)
             if k < WARP:
-                state, at = decode_lanes(exchange, coarse, cdf, words, k, lanes, members,
+                state, at = decode_lanes(shared, exchange, coarse, cdf, words, k, lanes, members,
                                          colour_count, state, at, end)  # fmt: skip
             team_barrier(wide)
             if active:
                 out = job[PIXELS_AT] + y * job[ROW_BYTES] + (step - 2 * y) * depth
                 full = whole(shared, known, by)
                 if colour:
-                    p2 = pixel_stage((shared,), (exchange[k], mean2))[0]
+                    p2 = pixel_stage((shared,), (shared[exchange + k], mean2))[0]
                     pixel = leave_colour((shared,), full + (a1, a2, p0, p1, p2) + place)[0]
                     pixels[out + 1], pixels[out], pixels[out + 2] = p0, p1, p2
                 else:
@@ -249,8 +259,8 @@ def make_kernels(plan: Plan) -> Kernels:
                     begin_row((shared,), (pixel,) + place)
             if k == team_threads - 1 and step < steps:
                 end_rows(shared, base, rows, step, y0, top, slot, job)
-            step += 1
-            slot = slot + 1 if slot + 1 < slots else 0
+            step = narrow(step + 1)
+            slot = narrow(slot + 1 if slot + 1 < slots else 0)
             team_barrier(wide)
 
         if index < jobs.shape[0] and k < lanes:
@@ -263,31 +273,30 @@ def make_kernels(plan: Plan) -> Kernels:
 
     def walk(jobs: Any, team_log2: Any, initial: Any, pixels: Any, contexts: Any, total: Any) -> None:
         shared = shared_words()
-        thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-        team_threads = 1 << team_log2
+        thread, threads = narrow(cuda.threadIdx.x), narrow(cuda.blockDim.x)
+        team_threads = narrow(1 << team_log2)
         wide = team_log2 > WARP_LOG2
-        team, k = thread >> team_log2, thread & (team_threads - 1)
-        rows = ((team_threads + 8) >> 2) << 2
-        base = team * (ring_planes * rows + team_threads)
+        team, k = narrow(thread >> team_log2), narrow(thread & (team_threads - 1))
+        rows = narrow(((team_threads + 8) >> 2) << 2)
+        base = narrow(team * (ring_planes * rows + team_threads))
         index = cuda.blockIdx.x * (threads >> team_log2) + team
         clear_ring(shared, base, rows, slots, initial, k, team_threads)
-        height, width, depth, steps, number = 0, 0, 0, 0, 0
+        height, width, depth, steps, number = narrow(0), narrow(0), narrow(0), narrow(0), narrow(0)
         if index < jobs.shape[0]:
             job = jobs[index]
-            height, width, depth = job[HEIGHT], job[WIDTH], job[DEPTH]
-            steps = width + 2 * height - 2
-            number = job[PIXEL_AT]
+            height, width, depth = narrow(job[HEIGHT]), narrow(job[WIDTH]), narrow(job[DEPTH])
+            steps, number = narrow(width + 2 * height - 2), narrow(job[PIXEL_AT])
         cuda.syncthreads()
 
-        step, slot, top, before = 0, 0, 0, 0
+        step, slot, top, before = narrow(0), narrow(0), narrow(0), narrow(0)
         while ballot(step < steps) != 0:
             y0, count = step_rows(step, height, width)
             if y0 > before:
-                top = top + 1 if top + 1 < rows else 0
+                top = narrow(top + 1 if top + 1 < rows else 0)
                 before = y0
             active = k < count and step < steps
-            y = y0 + k
-            column = top + k - (rows if top + k >= rows else 0)
+            y = narrow(y0 + k)
+            column = narrow(top + k - (rows if top + k >= rows else 0))
             place = (base, rows, step, y, column, slot)
             p0, p1, p2 = 0, 0, 0
             if active:
@@ -312,9 +321,9 @@ def make_kernels(plan: Plan) -> Kernels:
                     begin_row((shared,), (pixel,) + place)
             if k == team_threads - 1 and step < steps:
                 end_rows(shared, base, rows, step, y0, top, slot, job)
-            number += count
-            step += 1
-            slot = slot + 1 if slot + 1 < slots else 0
+            number = narrow(number + count)
+            step = narrow(step + 1)
+            slot = narrow(slot + 1 if slot + 1 < slots else 0)
             team_barrier(wide)
 
     def model(contexts: Any, total: Any, parameters: Any, row_of: Any, cdf: Any, intervals: Any) -> None:

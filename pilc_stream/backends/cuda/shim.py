@@ -77,6 +77,10 @@ if SIMULATED:
         """How many bits are set."""
         return int(bits).bit_count()
 
+    def narrow(value: Any) -> Any:
+        """A number of 32 bits: Numba makes 64 of every sum, which takes two registers."""
+        return value
+
     @device_function
     def shared_words() -> Any:
         """The block's dynamic shared memory as int32, from a multiple of 16 bytes on."""
@@ -102,6 +106,11 @@ else:
     def bit_count(bits: Any) -> Any:
         """How many bits are set."""
         return cuda.popc(bits)
+
+    @device_function
+    def narrow(value: Any) -> Any:
+        """A number of 32 bits: Numba makes 64 of every sum, which takes two registers."""
+        return int32(value)
 
     @device_function
     def shared_words() -> Any:
@@ -262,6 +271,7 @@ __all__ = [
     "int64",
     "is_cuda_error",
     "is_out_of_memory",
+    "narrow",
     "new_stream",
     "shared_words",
     "syncwarp",

@@ -12,6 +12,11 @@ from pilc_stream.backends.cuda.shim import SIMULATED
 from pilc_stream.errors import DeviceError
 
 
+def usable() -> bool:
+    """Whether this torch can use a card."""
+    return SIMULATED or torch.cuda.is_available()
+
+
 def room(byte_count: int, device: int) -> tuple[torch.Tensor, Any, int]:
     """An uninitialised uint8 tensor `(byte_count,)` on a device; itself as kernels take it; the handle of the caller's
     current stream there, on which its memory may still be in use. Raises DeviceError where there is no room."""
