@@ -35,6 +35,9 @@ LEAST_EDGE_TO_DAMAGE = 128
 """Smaller training pictures were reduced from large ones; no format left its traces at their scale."""
 
 HELD_OUT_EVERY = 50
+SEEDS_APART = 1_000_003
+"""Between the synthetic pictures of one draw and the next."""
+
 PARQUET = ".parquet"
 IMAGE_SUFFIXES = {".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".jpg", ".jpeg"}
 
@@ -188,13 +191,14 @@ def varied(tile: Pixels, generator: np.random.Generator, recipe: Recipe) -> Pixe
     return tile
 
 
-def collect_rows(folder: Path, recipe: Recipe) -> tuple[PixelRows, PixelRows]:
+def collect_rows(folder: Path, recipe: Recipe, draw: int = 0) -> tuple[PixelRows, PixelRows]:
     """Rows from every image below `folder` and from synthetic pictures, shuffled: (for training, held out).
 
     Images are cut into tiles, of each tile some random pixels are taken (`Recipe`). One image in `HELD_OUT_EVERY` is
-    held out. Raises UsageError where there is no image.
+    held out. Each `draw` holds other pixels, other variations and other synthetic pictures. Raises UsageError where
+    there is no image.
     """
-    generator = np.random.default_rng(recipe.seed)
+    generator = np.random.default_rng((recipe.seed, draw))
     source = RowSource(recipe.spec)
     parts: tuple[list[PixelRows], list[PixelRows]] = ([], [])
     waiting: list[tuple[bool, Pixels, NDArray[np.int64] | None]] = []
@@ -205,7 +209,7 @@ def collect_rows(folder: Path, recipe: Recipe) -> tuple[PixelRows, PixelRows]:
             parts[held_out].append(part)
         waiting.clear()
 
-    for held_out, tile in _training_tiles(folder, recipe):
+    for held_out, tile in _training_tiles(folder, recipe, draw):
         tile = varied(tile, generator, recipe)
         count = tile.shape[0] * tile.shape[1]
         keep = generator.permutation(count)[: recipe.pixels_per_tile] if count > recipe.pixels_per_tile else None
@@ -221,12 +225,13 @@ def collect_rows(folder: Path, recipe: Recipe) -> tuple[PixelRows, PixelRows]:
     return training, validation
 
 
-def _training_tiles(folder: Path, recipe: Recipe) -> Iterator[tuple[bool, Pixels]]:
+def _training_tiles(folder: Path, recipe: Recipe, draw: int) -> Iterator[tuple[bool, Pixels]]:
     """(whether it is held out, tile) of all images, then of the synthetic pictures."""
     number = -1
     for number, (_, image) in enumerate(images_below(folder)):
         for tile in cut_tiles(image, recipe.tile_edge):
             yield number % HELD_OUT_EVERY == 0, tile
     if number >= 0:
-        for picture in synthetic_pictures(recipe.synthetic_pictures, recipe.tile_edge, recipe.seed):
+        seed = recipe.seed + draw * SEEDS_APART
+        for picture in synthetic_pictures(recipe.synthetic_pictures, recipe.tile_edge, seed):
             yield False, picture

@@ -94,9 +94,13 @@ class IntegerLinear(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """The sum scaled down, in the type of `values`; where quantised, an integer."""
-        if not self.quantised:
-            return nn.functional.linear(values, self.weight.to(values.dtype), self.bias.to(values.dtype))
         factor = torch.exp2(self.shifts().to(torch.float32))
+        if not self.quantised:
+            weight = self.weight
+            if self.training:
+                # Noise as large as the rounding to come: it keeps rows from growing a few weights that dwarf the rest.
+                weight = weight + (torch.rand_like(weight) - 0.5) / factor[:, None]
+            return nn.functional.linear(values, weight.to(values.dtype), self.bias.to(values.dtype))
         weight_scaled = self.weight * factor[:, None]
         rounded = torch.round(weight_scaled).clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
         weight = straight_through(rounded, weight_scaled)

@@ -48,7 +48,8 @@ class Recipe:
 
     Images are cut into tiles of at most `tile_edge` a side, of each at most `pixels_per_tile` random pixels are taken;
     so are `synthetic_pictures`. Shares of the tiles are made grey, get halved colour resolution, go through JPEG
-    (`augment`). A run is its `stages`, one after the other; then the weights are rounded (`rounding`).
+    (`augment`). After `epochs_per_draw` passes over these pixels, all of this is drawn anew (0: never). A run is its
+    `stages`, one after the other; then the weights are rounded (`rounding`).
     """
 
     profile: str
@@ -65,10 +66,13 @@ class Recipe:
     seed: int
     batch: int
     stages: Sequence[Stage]
+    epochs_per_draw: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.batch, self.tile_edge, self.pixels_per_tile) < 1 or self.synthetic_pictures < 0:
+        if min(self.batch, self.tile_edge, self.pixels_per_tile) < 1:
             raise UsageError(f"recipe {self.profile!r}: batch, tile_edge and pixels_per_tile must be positive")
+        if min(self.synthetic_pictures, self.epochs_per_draw) < 0:
+            raise UsageError(f"recipe {self.profile!r}: synthetic_pictures and epochs_per_draw must not be negative")
         if not all(0 <= share <= 1 for share in (self.grey_share, self.halved_colour_share + self.jpeg_share)):
             raise UsageError(f"recipe {self.profile!r}: shares must lie in [0, 1]")
         if not self.stages:

@@ -100,7 +100,11 @@ def train(
     else:
         state = RunState()
     bits_sum, bits_count, reported = 0.0, 0, time.monotonic()
+    draw = 0
     while state.step < recipe.steps:
+        if draw != (draw := _draw_at(recipe, len(rows), state.step)):
+            del rows
+            rows = collect_rows(data, recipe, draw)[0]
         stage, share = stage_at(recipe.stages, state.step)
         rate = max(stage.rate(share) * min(1.0, (state.step + 1) / WARM_UP_STEPS), LEAST_LEARNING_RATE)
         loss = batch_bits(net, _batch(rows, recipe, state.step))
@@ -132,6 +136,12 @@ def train(
     model = export_model(net, recipe.profile, run)
     check_parity(net, model, held_out.part(0, PARITY_ROWS))
     return model
+
+
+def _draw_at(recipe: Recipe, row_count: int, step: int) -> int:
+    """Which draw of the pixels a step sees; all draws are of one size."""
+    steps_per_draw = recipe.epochs_per_draw * max(1, row_count // recipe.batch)
+    return step // steps_per_draw if steps_per_draw else 0
 
 
 def _batch(rows: PixelRows, recipe: Recipe, step: int) -> PixelBatch:
