@@ -1,7 +1,7 @@
 """Image file bytes to pixels and back: formats, modes, depths, metadata. Pillow is imported here and nowhere above."""
 
 from pilc_stream.images.decode import DEFAULT_MAX_PIXELS, decode_image, probe_image
-from pilc_stream.images.encode import encode_png
+from pilc_stream.images.encode import encode_png, picture, shown
 from pilc_stream.images.kept import decode_kept
 from pilc_stream.images.pixels import MODE_CHANNELS, ImageHeader, NotRepresentable, Pixels, pixel_sha256
 
@@ -14,6 +14,8 @@ __all__ = [
     "decode_image",
     "decode_kept",
     "encode_png",
+    "picture",
     "pixel_sha256",
     "probe_image",
+    "shown",
 ]

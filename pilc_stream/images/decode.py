@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -32,7 +34,7 @@ from PIL import (
 )
 
 from pilc_stream.errors import ImageError, UsageError
-from pilc_stream.images import truth
+from pilc_stream.images import truth, wide
 from pilc_stream.images.metadata import (
     Chunk,
     density_chunk,
@@ -41,9 +43,11 @@ from pilc_stream.images.metadata import (
     iterate_png_chunks,
     kept,
     pack_extras,
+    palette_chunks,
+    palette_only,
     xmp_chunk,
 )
-from pilc_stream.images.pixels import MODE_CHANNELS, ImageHeader, NotRepresentable, Pixels
+from pilc_stream.images.pixels import MODE_CHANNELS, WIDE_MODES, ImageHeader, NotRepresentable, Pixels
 
 DEFAULT_MAX_PIXELS = 1 << 27
 """Largest image decoded unless told otherwise: 134 million pixels, about 1 GB while it is decoded as RGB."""
@@ -82,17 +86,9 @@ _UNREADABLE = (
 )
 
 _MODE_REASONS = {
-    "1": "1 bit per sample",
-    "P": "palette colours",
-    "PA": "palette colours",
-    "LA": "alpha channel",
-    "La": "alpha channel",
-    "RGBA": "alpha channel",
-    "RGBa": "alpha channel",
-    "I": truth.SIXTEEN_BITS,
-    "I;16": truth.SIXTEEN_BITS,
-    "I;16B": truth.SIXTEEN_BITS,
-    "I;16L": truth.SIXTEEN_BITS,
+    "PA": "palette with an alpha channel",
+    "La": "premultiplied alpha",
+    "RGBa": "premultiplied alpha",
     "F": "floating-point samples",
 }
 _MODE_BITS = {"1": 1, "I": 32, "F": 32, "I;16": 16, "I;16B": 16, "I;16L": 16}
@@ -104,11 +100,12 @@ def probe_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageHe
     return _header(image, data)
 
 
-def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Pixels:
-    """Decode an image file of any suffix to 8-bit "L" or "RGB" pixels and their metadata.
+def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, metadata: bool = True) -> Pixels:
+    """Decode an image file of any suffix to pixels of one of MODE_CHANNELS and their metadata.
 
-    `max_pixels` bounds width times height; it is checked before pixels are decoded.
-    Raises NotRepresentable, after decoding the file, for a sound image that is not a single 8-bit "L" or "RGB" frame.
+    `max_pixels` bounds width times height; it is checked before pixels are decoded. Without `metadata` nothing is taken
+    along but a palette.
+    Raises NotRepresentable, after decoding the file, for a sound image that is not a single frame of such pixels.
     Raises ImageError, with a reason that names no file, for everything that cannot be decoded whole.
     Raises UsageError where this process made Pillow tolerate truncated files, which would make pixels up.
     """
@@ -122,13 +119,19 @@ def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Pixels
     try:
         # Asked before loading: Pillow forgets its tiles then, and seeks through the frames.
         reason = _refusal(image, data)
+        take = _samples(image, data, header)
         image.load()
         loaded = _header(image, data)
         if reason is None and (loaded.mode, loaded.pixels) == (header.mode, header.pixels):
+            array, mode = take()
+            channels, bits = MODE_CHANNELS[mode], 8 * array.itemsize
             chunks = _png_metadata(data) if image.format == "PNG" else _foreign_metadata(image)
-            fault = find_fault(chunks, header.channels) if chunks is not None else "metadata without a place in a PNG"
+            if chunks is not None and mode == "P":
+                chunks = palette_chunks(*_palette(image)) + chunks
+            fault = find_fault(chunks, channels, bits) if chunks is not None else "metadata without a place in a PNG"
             if not fault and chunks is not None:
-                return Pixels(np.asarray(image), header.mode, pack_extras(chunks))
+                extras = pack_extras(chunks)
+                return Pixels(array, mode, extras if metadata else palette_only(extras))
             reason = fault
     except Exception as error:
         _fail(error, header.format)
@@ -180,30 +183,64 @@ def _header(image: ImageFile.ImageFile, data: bytes) -> ImageHeader:
     return ImageHeader(image.format or "", *image.size, image.mode, len(image.getbands()), depth)
 
 
+def _samples(
+    image: ImageFile.ImageFile, data: bytes, header: ImageHeader
+) -> Callable[[], tuple[npt.NDArray[np.uint8 | np.uint16], str]]:
+    """What gives the samples, all of their bits, and their mode once the image is loaded; before it is, Pillow's tiles
+    say how they are laid out."""
+    kind, deep = image.format or "", header.bit_depth > 8
+    if kind == "PPM" and image.mode == "RGB" and image.tile[0].args[-1] == truth.WIDEST:
+        start = image.tile[0].offset
+        return lambda: (wide.wide_ppm(data, start, header.height, header.width), image.mode)
+    if kind == "PNG" and deep and header.channels > 1:
+        colours = wide.wide_png(data, wide.open_as(kind))
+        return lambda: (colours, "LA" if colours.shape[2] == 2 else image.mode)
+    if kind == "TIFF" and deep and header.channels > 1:
+        return lambda: (wide.wide_tiff(data, wide.open_as(kind)), image.mode)
+    if image.mode == "1":
+        return lambda: (np.asarray(image.convert("L")), "1")
+    # Pillow's modes of 16 bits are of either byte order, or of 32 bits.
+    kept_as = np.uint16 if image.mode in WIDE_MODES else np.uint8
+    return lambda: (np.asarray(image).astype(kept_as, copy=False), image.mode)
+
+
+def _palette(image: ImageFile.ImageFile) -> tuple[bytes, bytes]:
+    """Palette and opacities as PNG has them: three bytes for an entry, one for each opacity that is given."""
+    palette = bytes(image.getpalette("RGB") or [])
+    given = image.info.get("transparency")
+    if isinstance(given, int):
+        return palette, b"\xff" * given + b"\0"
+    return palette, bytes(given or b"")
+
+
 def _refusal(image: ImageFile.ImageFile, data: bytes) -> str | None:
-    """Why this image is not one 8-bit "L" or "RGB" frame, None if it is."""
+    """Why this image is not one frame of pixels that are coded, None if it is."""
     if image.format in _KEPT:
         return f"{image.format} container"
     if getattr(image, "is_animated", False) or getattr(image, "n_frames", 1) != 1:
         return "animation or several pages"
-    png_reason = truth.png_refusal(data) if image.format == "PNG" else None
+    png_reason = truth.png_refusal(data, image.mode) if image.format == "PNG" else None
     if image.mode not in MODE_CHANNELS:
         return _MODE_REASONS.get(image.mode, f"{image.mode} colours")
     if png_reason:
         return png_reason
-    if "transparency" in image.info:
+    if image.mode == "P" and image.palette is not None and image.palette.mode != "RGB":
+        return f"palette of {image.palette.mode} colours"
+    if image.mode != "P" and "transparency" in image.info:
         return "transparent colour"
+    if image.mode == "I" and image.format != "PPM":
+        return "32 bits per sample"
     if "photoshop" in image.info:
         return "Photoshop or IPTC metadata"
     match image.format:
         case "TIFF":
-            return truth.tiff_refusal(_tags(image), MODE_CHANNELS[image.mode])
+            return truth.tiff_refusal(_tags(image), image.mode, MODE_CHANNELS[image.mode])
         case "AVIF":
             return truth.avif_refusal(data)
         case "JPEG2000":
             return truth.jpeg2000_refusal(data)
         case "PPM":
-            return truth.pnm_refusal(image.tile[0].codec_name, image.tile[0].args)
+            return truth.pnm_refusal(image.tile[0].codec_name, image.tile[0].args, image.mode)
     return None
 
 

@@ -15,6 +15,8 @@ from PIL import Image
 
 from pilc_stream.errors import ImageError
 from pilc_stream.images.decode import DEFAULT_MAX_PIXELS, decode_image
+from pilc_stream.images.encode import shown
+from pilc_stream.images.metadata import palette_of
 from pilc_stream.images.pixels import ImageHeader, NotRepresentable
 
 # What Pillow's modes become where they are not pixels of 8 bits already.
@@ -30,7 +32,9 @@ def decode_kept(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray
     Raises ImageError, with a reason that names no file, for what cannot be decoded whole or shown without loss.
     """
     try:
-        return np.array(decode_image(data, max_pixels=max_pixels).array)
+        pixels = decode_image(data, max_pixels=max_pixels)
+        palette = palette_of(pixels.extras)
+        return np.array(pixels.array) if palette is None else shown(pixels.array, palette)
     except NotRepresentable as error:
         header = error.header
     try:

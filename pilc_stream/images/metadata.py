@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from pilc_stream.errors import FormatError
@@ -37,6 +37,8 @@ TAGS: dict[bytes, int] = {
     b"tEXt": 13,
     b"zTXt": 14,
     b"iTXt": 15,
+    b"PLTE": 16,
+    b"tRNS": 17,
 }
 """Chunk type to tag byte, for the chunks whose meaning is known."""
 
@@ -52,7 +54,7 @@ _NAMES = {tag: name for name, tag in TAGS.items()}
 _FIXED_LENGTHS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4, b"mDCV": 24, b"cLLI": 8, b"pHYs": 9, b"tIME": 7}
 _REPEATABLE = frozenset((b"tEXt", b"zTXt", b"iTXt"))
 # Chunks that say how the pixel data of this very file is stored; the pixels are stored anew.
-_STRUCTURAL = frozenset((b"tRNS", b"hIST", b"sPLT", b"acTL", b"fcTL", b"fdAT"))
+_STRUCTURAL = frozenset((b"PLTE", b"tRNS", b"hIST", b"sPLT", b"acTL", b"fcTL", b"fdAT"))
 
 
 class Chunk(NamedTuple):
@@ -86,9 +88,38 @@ def kept(name: bytes) -> bool:
     All that are known do, and unknown ones that the PNG specification calls ancillary and safe to copy (first and
     fourth letter in lower case). Unsafe unknown ones depend on how the data was stored and must not be copied.
     """
-    if name in TAGS:
-        return True
-    return name.isalpha() and name not in _STRUCTURAL and name[0:1].islower() and name[3:4].islower()
+    if name in _STRUCTURAL:
+        return False
+    return name in TAGS or (name.isalpha() and name[0:1].islower() and name[3:4].islower())
+
+
+def palette_of(extras: bytes) -> tuple[bytes, bytes] | None:
+    """The palette and the opacities of an image of mode "P", as PLTE and tRNS hold them; None for other images.
+
+    `extras` must have come through `unpack_extras` or `pack_extras`.
+    """
+    # The palette comes first, so that those who must know need not read on.
+    if extras[1:2] != bytes([TAGS[b"PLTE"]]):
+        return None
+    length, start = _read_leb128(extras, 2)
+    behind = start + length
+    if extras[behind : behind + 1] != bytes([TAGS[b"tRNS"]]):
+        return extras[start:behind], b""
+    length, after = _read_leb128(extras, behind + 1)
+    return extras[start:behind], extras[after : after + length]
+
+
+def palette_only(extras: bytes) -> bytes:
+    """The blob with nothing left but what pixels mean nothing without."""
+    found = palette_of(extras)
+    if found is None:
+        return b""
+    return pack_extras(palette_chunks(*found))
+
+
+def palette_chunks(palette: bytes, opacities: bytes) -> list[Chunk]:
+    """The chunks that an image of mode "P" begins with."""
+    return [Chunk(b"PLTE", palette), *([Chunk(b"tRNS", opacities)] if opacities else [])]
 
 
 def pack_extras(chunks: Iterable[Chunk]) -> bytes:
@@ -101,8 +132,8 @@ def pack_extras(chunks: Iterable[Chunk]) -> bytes:
     return bytes([EXTRAS_VERSION]) + b"".join(parts) if parts else b""
 
 
-def unpack_extras(extras: bytes, channels: int) -> list[Chunk]:
-    """The chunks of a blob that belongs to an image of `channels` (1 or 3) channels.
+def unpack_extras(extras: bytes, channels: int, bit_depth: int = 8) -> list[Chunk]:
+    """The chunks of a blob that belongs to an image of `channels` (1 to 4) channels of `bit_depth` bits.
 
     Raises FormatError for anything that `pack_extras` does not write for valid chunks.
     """
@@ -121,24 +152,31 @@ def unpack_extras(extras: bytes, channels: int) -> list[Chunk]:
         position += length
         if tag == 0:
             chunk = Chunk(body[:4], body[4:])
-            if chunk.name in TAGS or not kept(chunk.name) or len(chunk.name) != 4:
+            if chunk.name in TAGS or chunk.name in _STRUCTURAL or not kept(chunk.name) or len(chunk.name) != 4:
                 raise FormatError(f"image metadata holds a chunk named {chunk.name!r}, which does not belong there")
         elif tag in _NAMES:
             chunk = Chunk(_NAMES[tag], body)
         else:
             raise FormatError(f"image metadata holds the tag {tag}, which this release does not know")
         chunks.append(chunk)
-    fault = find_fault(chunks, channels) if chunks else "a version byte and no chunk"
+    fault = find_fault(chunks, channels, bit_depth) if chunks else "a version byte and no chunk"
     if fault:
         raise FormatError(f"image metadata is malformed: {fault}")
     return chunks
 
 
-def find_fault(chunks: Iterable[Chunk], channels: int) -> str | None:
-    """What a PNG specification would object to in these chunks of an image of `channels` channels; None if nothing."""
+def find_fault(chunks: Sequence[Chunk], channels: int, bit_depth: int = 8) -> str | None:
+    """What a PNG specification would object to in these chunks of such an image; None if nothing.
+
+    A palette makes one channel one of indices; it must come first, and its opacities behind it.
+    """
     seen: set[bytes] = set()
     total_bytes = 0
-    for name, data in chunks:
+    entries = len(chunks[0].data) // 3 if chunks and chunks[0].name == b"PLTE" else 0
+    if entries and (channels != 1 or bit_depth != 8):
+        return f"a palette for {channels} channels of {bit_depth} bits"
+    sample = _Sample(channels, bit_depth, entries)
+    for place, (name, data) in enumerate(chunks):
         text = name.decode("latin-1")
         if name in seen and name in TAGS and name not in _REPEATABLE:
             return f"two {text} chunks"
@@ -146,7 +184,9 @@ def find_fault(chunks: Iterable[Chunk], channels: int) -> str | None:
         total_bytes += len(data)
         if total_bytes > MAX_EXTRAS_BYTES:
             return f"more than {MAX_EXTRAS_BYTES} bytes of metadata"
-        if not _well_formed(name, data, channels):
+        if (name == b"PLTE" and place != 0) or (name == b"tRNS" and (place != 1 or not entries)):
+            return f"a {text} chunk where none belongs"
+        if not _well_formed(name, data, sample):
             return f"a malformed {text} chunk"
     return None
 
@@ -177,15 +217,29 @@ def xmp_chunk(xmp: bytes) -> Chunk:
     return Chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
 
 
-def _well_formed(name: bytes, data: bytes, channels: int) -> bool:
+class _Sample(NamedTuple):
+    """What chunks depend on: channels, bits of each, entries of the palette (0 without one)."""
+
+    channels: int
+    bits: int
+    entries: int
+
+
+def _well_formed(name: bytes, data: bytes, sample: _Sample) -> bool:
     fixed = _FIXED_LENGTHS.get(name)
     if fixed is not None and len(data) != fixed:
         return False
     match name:
+        case b"PLTE":
+            return len(data) % 3 == 0 and 3 <= len(data) <= 768
+        case b"tRNS":
+            return 1 <= len(data) <= sample.entries
         case b"sBIT":
-            return len(data) == channels and all(1 <= bits <= 8 for bits in data)
+            return len(data) == (3 if sample.entries else sample.channels) and all(
+                1 <= bits <= sample.bits for bits in data
+            )
         case b"bKGD":
-            return len(data) == 2 * channels
+            return len(data) == (1 if sample.entries else 2 * (3 if sample.channels > 2 else 1))
         case b"sRGB":
             return data[0] <= 3
         case b"pHYs":

@@ -11,16 +11,21 @@ import numpy.typing as npt
 
 from pilc_stream.errors import ImageError
 
-MODE_CHANNELS = {"L": 1, "RGB": 3}
-"""Pillow modes that version 1 takes, with their number of 8-bit channels."""
+MODE_CHANNELS = {"1": 1, "L": 1, "P": 1, "I": 1, "I;16": 1, "I;16B": 1, "LA": 2, "RGB": 3, "RGBA": 4}
+"""Modes that are coded, with their number of channels."""
+
+WIDE_MODES = frozenset(("I", "I;16", "I;16B"))
+"""Those whose samples always have 16 bits; L has 8, LA, RGB and RGBA have 8 or 16."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
     """A decoded image.
 
-    `array`: uint8 `(H, W)` for mode "L", `(H, W, 3)` for mode "RGB", with H and W at least 1.
-    `mode`: the Pillow mode of the source.
+    `array`: uint8 or uint16 `(H, W)`, or `(H, W, C)` with 2 to 4 channels; H and W are at least 1. Mode "P" holds
+    indices into the palette that `extras` begins with, mode "1" the levels 0 and 255.
+    `mode`: the Pillow mode of the source; of more than one channel of 16 bits, which Pillow does not have, that of as
+    many channels of 8.
     `extras`: its metadata as a blob of `images.metadata`, b"" where there is none.
     """
 
@@ -47,7 +52,7 @@ class ImageHeader:
 
 
 class NotRepresentable(ImageError):
-    """A sound image whose pixels version 1 does not take: it is kept as it came, which is no failure.
+    """A sound image that is not coded: it is kept as it came, which is no failure.
 
     `reason` is short and drawn from a small set, so that reports can count by it; `header` says what the file is.
     """

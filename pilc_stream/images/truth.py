@@ -13,13 +13,15 @@ from typing import Any
 
 from pilc_stream.images.metadata import iterate_png_chunks
 
-SIXTEEN_BITS = "16 bits per sample"
-DEPTH_UNKNOWN = "sample depth that is not 8 bits"
+DEPTH_UNKNOWN = "sample depth that is not 8 or 16 bits"
+WIDEST = 65535
+"""Largest value of a PNM file of 16 bits; Pillow rescales others."""
 
 # TIFF tags that say how the pixels are stored, or that other fields of `Pixels` carry (density, profile, XMP).
 _TIFF_STRUCTURE = frozenset(
     (254, 255, 256, 257, 258, 259, 262, 263, 266, 273, 274, 277, 278, 279, 280, 281, 282, 283, 284, 290, 291, 296)
 ) | frozenset((297, 317, 322, 323, 324, 325, 338, 339, 347, 529, 530, 531, 532, 700, 34675))
+_TIFF_DEPTHS = {"1": {1}, "L": {8}, "P": {8}, "I;16": {12, 16}, "I;16B": {16}}
 TIFF_DESCRIPTION = (269, 270, 271, 272, 305, 306, 315, 316, 318, 319, 33432)
 """TIFF tags that mean the same in an EXIF block: names, dates, authors, white point and primaries."""
 
@@ -34,26 +36,29 @@ def tiff_bit_depth(tags: Mapping[int, Any]) -> int:
     return max((int(depth) for depth in _numbers(tags.get(258, 1))), default=1)
 
 
-def png_refusal(data: bytes) -> str | None:
-    """Refuses depths other than 8, transparency by colour key, and animation.
+def png_refusal(data: bytes, mode: str) -> str | None:
+    """Refuses transparency by colour key, a background in levels of another depth, and animation.
 
     Raises FormatError where the file ends before IEND, which Pillow forgives once it has all pixels.
     """
     names = {chunk.name for chunk in iterate_png_chunks(data)}
-    depth = png_bit_depth(data)
-    if depth != 8:
-        return f"{depth} bits per sample"
-    if b"tRNS" in names:
+    if b"tRNS" in names and mode != "P":
         return "transparent colour"
+    if b"bKGD" in names and mode == "L" and png_bit_depth(data) < 8:
+        return "background in levels of a smaller depth"
     if b"acTL" in names:
         return "animation or several pages"
     return None
 
 
-def tiff_refusal(tags: Mapping[int, Any], channels: int) -> str | None:
-    """Refuses samples that are not 8-bit unsigned, samples that Pillow leaves out, and tags that would be lost."""
-    if any(depth != 8 for depth in _numbers(tags.get(258, 1))):
-        return SIXTEEN_BITS if tiff_bit_depth(tags) == 16 else DEPTH_UNKNOWN
+def tiff_refusal(tags: Mapping[int, Any], mode: str, channels: int) -> str | None:
+    """Refuses samples that are not unsigned or of odd depths, that Pillow leaves out or has multiplied, and tags that
+    would be lost."""
+    depths = set(_numbers(tags.get(258, 1)))
+    if len(depths) != 1 or not depths <= _TIFF_DEPTHS.get(mode, {8, 16}):
+        return DEPTH_UNKNOWN
+    if mode in ("LA", "RGBA") and tags.get(338) not in (2, (2,)):
+        return "premultiplied alpha"
     if any(sample_format != 1 for sample_format in _numbers(tags.get(339, 1))):
         return "samples that are not unsigned integers"
     if tags.get(277, 1) != channels:
@@ -87,11 +92,11 @@ def jpeg2000_refusal(data: bytes) -> str | None:
     return None if len(depths) == components and all(depth == 7 for depth in depths) else DEPTH_UNKNOWN
 
 
-def pnm_refusal(decoder: str, arguments: Any) -> str | None:
-    """Refuses a largest value other than 255, which Pillow rescales; `decoder` and `arguments` are Pillow's tile."""
-    if decoder == "raw" or (isinstance(arguments, tuple) and arguments[-1] == 255):
-        return None
-    return DEPTH_UNKNOWN
+def pnm_refusal(decoder: str, arguments: Any, mode: str) -> str | None:
+    """Refuses largest values that Pillow rescales, and colours of 16 bits as text; the first two are Pillow's tile."""
+    largest = arguments[-1] if isinstance(arguments, tuple) else 255
+    whole = largest == 255 or (largest == WIDEST and (mode == "I" or decoder == "ppm"))
+    return None if decoder == "raw" or whole else DEPTH_UNKNOWN
 
 
 def _numbers(value: Any) -> tuple[int, ...]:

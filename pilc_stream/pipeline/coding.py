@@ -149,6 +149,11 @@ class Coder:
         codec, model = (SOURCE_CODEC, "") if payload is None else self._made_by(payload)
         # Pixels know their shape better than a header does: some formats turn the image while it is decoded.
         height, width = pixels.array.shape[:2] if pixels else (header.height, header.width) if header else (0, 0)
+        channels, bit_depth, mode = (header.channels, header.bit_depth, header.mode) if header else (0, 0, "")
+        if payload is not None and pixels is not None:
+            # What is stored: a file of 4 bits or of a palette is decoded to samples of 8.
+            array = pixels.array
+            channels, bit_depth, mode = 1 if array.ndim == 2 else array.shape[2], 8 * array.itemsize, pixels.mode
         statistics.codecs[codec] += 1
         if payload is not None and pixels is not None:
             statistics.coded_source_bytes += len(image.data)
@@ -162,9 +167,9 @@ class Coder:
             model=model,
             width=width,
             height=height,
-            channels=header.channels if header else 0,
-            bit_depth=header.bit_depth if header else 0,
-            mode=header.mode if header else "",
+            channels=channels,
+            bit_depth=bit_depth,
+            mode=mode,
             raw_bytes=pixels.array.nbytes if pixels else 0,
             source_bytes=len(image.data),
             pixel_sha256=image.pixel_sha256 or NO_DIGEST,

@@ -114,7 +114,8 @@ def header_fault(row: Row, payload: memoryview) -> str | None:
         return f"the payload is of (codec, height, width, channels, bits) {found}, the columns say {said}"
     if header.model_digest and not row.model.startswith(header.model_digest.hex()):
         return f"the payload names the model {header.model_digest.hex()}, the column model says {row.model or 'none'}"
-    if MODE_CHANNELS.get(row.mode) != row.channels:
+    # Arrays that never were a file have modes of their own, such as "RGB;16".
+    if MODE_CHANNELS.get(row.mode.removesuffix(";16")) != row.channels:
         return f"the column mode says {row.mode!r}, which does not have {row.channels} channels"
     return None
 

@@ -226,7 +226,7 @@ class _Check:
 
     def _metadata_fault(self, row: Row, payload: bytes) -> str | None:
         try:
-            unpack_extras(self._decoder.extras(payload), row.channels)
+            unpack_extras(self._decoder.extras(payload), row.channels, row.bit_depth)
         except FormatError as error:
             return str(error)
         return None

@@ -16,11 +16,11 @@ from collections.abc import Mapping
 from typing import IO, Any, cast
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImagePalette
 
 from pilc_stream.codecs import PAYLOAD_MAGIC, Decoder, encode_any
 from pilc_stream.errors import ImageError
-from pilc_stream.images.metadata import unpack_extras
+from pilc_stream.images.metadata import palette_of, unpack_extras
 from pilc_stream.records.manifest import Manifest
 from pilc_stream.records.payload import Header, parse_header
 
@@ -52,6 +52,11 @@ class PilcImageFile(ImageFile.ImageFile):
         header = parse_header(self._payload)
         self._mode = _mode(header)
         self._size = header.width, header.height
+        if palette := palette_of(header.extras):
+            self._mode = "P"
+            self.palette = ImagePalette.raw("RGB", palette[0])
+            if palette[1]:
+                self.info["transparency"] = palette[1]
         self.info.update(_info(header))
 
     def load(self) -> Any:
@@ -80,7 +85,7 @@ def _mode(header: Header) -> str:
 def _info(header: Header) -> dict[str, Any]:
     """What Pillow calls the metadata that it knows."""
     info: dict[str, Any] = {}
-    for name, data in unpack_extras(header.extras, header.channels) if header.extras else []:
+    for name, data in unpack_extras(header.extras, header.channels, header.bit_depth) if header.extras else []:
         if name == b"iCCP":
             info["icc_profile"] = zlib.decompress(data.partition(b"\0")[2][1:])
         elif name == b"eXIf":

@@ -15,6 +15,7 @@ from pilc_stream.codecs import Decoder
 from pilc_stream.codecs.base import check_region
 from pilc_stream.errors import ChecksumError, FormatError, ImageError, ModelError, PilcError, UsageError, VerifyError
 from pilc_stream.images import decode_kept, pixel_sha256
+from pilc_stream.readers.palettes import displayed
 from pilc_stream.readers.regions import Wanted, region_of
 from pilc_stream.readers.shards import Place
 from pilc_stream.records.manifest import Manifest
@@ -142,6 +143,8 @@ class SampleDecoder:
                 raise image
             elif self._settings.verify and wanted is None and pixel_sha256(image) != place.value("pixel_sha256"):
                 raise VerifyError("the decoded pixels are not those that were compressed: their SHA-256 differs")
+            else:
+                image = displayed(image, payload)
         except _SAMPLE_ERRORS as error:
             return type(error)(f"{place}: {str(error).rstrip('.')}. {_advice(error)}")
         return Sample(place.value("key"), image, {name: place.value(name) for name in self._settings.columns})

@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import pickle
 import struct
-import zlib
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,17 @@ import pytest
 from PIL import Image, ImageFile, PngImagePlugin
 
 from pilc_stream.errors import ImageError, UsageError
-from pilc_stream.images import ImageHeader, NotRepresentable, Pixels, decode_image, encode_png, probe_image
-from pilc_stream.images.metadata import PNG_SIGNATURE, png_chunk
+from pilc_stream.images import (
+    ImageHeader,
+    NotRepresentable,
+    Pixels,
+    decode_image,
+    encode_png,
+    picture,
+    probe_image,
+    shown,
+)
+from pilc_stream.images.metadata import PNG_SIGNATURE, palette_of, png_chunk
 
 
 def _array(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -72,16 +80,9 @@ def test_jpeg_pixels_are_those_of_pillow() -> None:
 @pytest.mark.parametrize(
     ("mode", "format", "reason"),
     [
-        ("RGBA", "PNG", "alpha channel"),
-        ("LA", "PNG", "alpha channel"),
-        ("P", "PNG", "palette colours"),
-        ("1", "PNG", "1 bit per sample"),
-        ("I;16", "PNG", "16 bits per sample"),
-        ("I;16", "TIFF", "16 bits per sample"),
         ("F", "TIFF", "floating-point samples"),
         ("CMYK", "JPEG", "CMYK colours"),
         ("CMYK", "TIFF", "CMYK colours"),
-        ("RGBA", "WEBP", "alpha channel"),
         ("RGBA", "ICO", "ICO container"),
         ("RGB", "PCX", "PCX container"),
     ],
@@ -93,27 +94,107 @@ def test_other_modes_are_refused_by_name(mode: str, format: str, reason: str) ->
     assert (caught.value.header.width, caught.value.header.height) == (16, 16)
 
 
+def _alike(height: int, width: int, channels: int) -> np.ndarray[Any, np.dtype[np.uint16]]:
+    """Samples of 16 bits whose low bytes matter."""
+    y, x, c = np.indices((height, width, channels))
+    return (x * 2711 + y * 13007 + c * 77).astype(np.uint16)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP", "GIF", "BMP"])
+def test_pixels_and_mode_are_those_of_pillow(mode: str, format: str) -> None:
+    shape = (9, 13, 3)
+    image = Image.fromarray(_array(*shape))
+    image = Image.fromarray(_alike(9, 13, 1)[:, :, 0]) if mode == "I;16" else image.convert(mode)
+    try:
+        data = _file(image, format, **({"lossless": True} if format == "WEBP" else {}))
+    except OSError:
+        pytest.skip(f"no {format} holds {mode}")
+    opened = Image.open(io.BytesIO(data))
+    try:
+        pixels = decode_image(data)
+    except NotRepresentable:
+        # A palette of 16 bits, or alpha that may have been multiplied into the colours.
+        if (format, mode) not in {("TIFF", "P"), ("TIFF", "LA"), ("GIF", "LA"), ("GIF", "RGBA")}:
+            raise
+        return
+    assert pixels.mode == opened.mode
+    ours = picture(pixels)
+    assert ours.mode == opened.mode
+    np.testing.assert_array_equal(np.asarray(ours), np.asarray(opened))
+    again = decode_image(encode_png(pixels))
+    assert (again.mode, again.extras) == (pixels.mode, pixels.extras)
+    np.testing.assert_array_equal(again.array, pixels.array)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+@pytest.mark.parametrize("optimize", [False, True])
+def test_sixteen_bits_of_several_channels_survive_although_pillow_has_no_mode_for_them(
+    channels: int, optimize: bool
+) -> None:
+    array = _alike(21, 17, channels)
+    mode = {2: "LA", 3: "RGB", 4: "RGBA"}[channels]
+    png = encode_png(Pixels(array, mode), optimize=optimize)
+    decoded = decode_image(png)
+    assert decoded.mode == mode
+    assert decoded.array.dtype == np.uint16
+    np.testing.assert_array_equal(decoded.array, array)
+    # What others see of it: the high bytes.
+    shown = np.asarray(Image.open(io.BytesIO(png)))
+    np.testing.assert_array_equal(shown[:, :, -1], array[:, :, -1] >> 8)
+
+
+def test_sixteen_bits_of_ppm_and_pgm() -> None:
+    array = _alike(5, 7, 3)
+    decoded = decode_image(b"P6 7 5\n65535\n" + array.astype(">u2").tobytes())
+    np.testing.assert_array_equal(decoded.array, array)
+    grey = decode_image(b"P5 7 5\n65535\n" + array[:, :, 0].astype(">u2").tobytes())
+    assert grey.mode == "I"
+    np.testing.assert_array_equal(grey.array, array[:, :, 0])
+
+
+@pytest.mark.parametrize("opacities", [None, 3, b"\x00\x80\xff"])
+def test_palettes_keep_their_order_and_opacities(opacities: int | bytes | None) -> None:
+    image = Image.fromarray(_array(8, 8, 1) % 5).convert("P")
+    # Two entries of one colour: only indices can tell them apart.
+    image.putpalette(bytes([9, 9, 9, 1, 2, 3, 9, 9, 9, 200, 100, 0, 5, 5, 5]))
+    data = _file(image, **({} if opacities is None else {"transparency": opacities}))
+    pixels = decode_image(data)
+    assert pixels.mode == "P"
+    again = Image.open(io.BytesIO(encode_png(pixels)))
+    source = Image.open(io.BytesIO(data))
+    assert again.getpalette() == source.getpalette()
+    np.testing.assert_array_equal(np.asarray(again.convert("RGBA")), np.asarray(source.convert("RGBA")))
+    palette = palette_of(pixels.extras)
+    assert palette is not None
+    colours = shown(pixels.array, palette)
+    assert colours.shape == (8, 8, 3 if opacities is None else 4)
+    np.testing.assert_array_equal(colours, np.asarray(source.convert("RGB" if opacities is None else "RGBA")))
+
+
+def test_without_metadata_only_a_palette_stays() -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Title", "words")
+    for mode, left in (("P", True), ("RGB", False)):
+        data = _file(Image.fromarray(_array(4, 4)).convert(mode), pnginfo=info, dpi=(72, 72))
+        assert b"Title" in decode_image(data).extras
+        extras = decode_image(data, metadata=False).extras
+        assert bool(extras) is left
+        assert b"Title" not in extras
+
+
 @pytest.mark.parametrize("depth", [2, 4])
-def test_shallow_grey_png_is_refused(depth: int) -> None:
+def test_shallow_grey_png_is_as_pillow_scales_it(depth: int) -> None:
     data = _file(Image.new("L", (8, 8), 17), bits=depth)
     assert data[24] == depth
-    with pytest.raises(NotRepresentable, match=f"{depth} bits per sample"):
-        decode_image(data)
+    np.testing.assert_array_equal(decode_image(data).array, np.asarray(Image.open(io.BytesIO(data))))
+    with pytest.raises(NotRepresentable, match="background"):
+        decode_image(_with_chunk(data, b"bKGD", b"\0\1"))
 
 
-def test_sixteen_bit_rgb_png_is_refused_although_pillow_opens_it_as_eight() -> None:
-    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
-    data = PNG_SIGNATURE + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(b"\0" + bytes(range(12))))
-    data += png_chunk(b"IEND", b"")
-    assert Image.open(io.BytesIO(data)).mode == "RGB"
-    with pytest.raises(NotRepresentable, match="16 bits") as caught:
-        decode_image(data)
-    assert caught.value.header == ImageHeader("PNG", 2, 1, "RGB", 3, 16)
-
-
-@pytest.mark.parametrize("data", [b"P6 2 1 65535\n" + bytes(12), b"P6 2 1 100\n" + bytes(6), b"P2 2 1 15\n3 9\n"])
+@pytest.mark.parametrize("data", [b"P3 1 1 65535\n9 8 7\n", b"P6 2 1 100\n" + bytes(6), b"P2 2 1 15\n3 9\n"])
 def test_pnm_with_another_largest_value_is_refused(data: bytes) -> None:
-    with pytest.raises(NotRepresentable, match="not 8 bits"):
+    with pytest.raises(NotRepresentable, match="not 8 or 16 bits"):
         decode_image(data)
 
 
@@ -128,7 +209,7 @@ def test_high_bit_depth_jpeg2000_is_refused() -> None:
     deeper = data[:siz] + b"\x0b" + data[siz + 1 :]
     with pytest.raises((NotRepresentable, ImageError)) as caught:
         decode_image(deeper)
-    assert not isinstance(caught.value, NotRepresentable) or "8 bits" in caught.value.reason
+    assert not isinstance(caught.value, NotRepresentable) or "8 or 16 bits" in caught.value.reason
 
 
 def test_high_bit_depth_avif_is_refused() -> None:
@@ -228,7 +309,7 @@ def test_a_tolerant_pillow_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_refused_file_is_decoded_all_the_same() -> None:
-    data = _file(Image.fromarray(_array(32, 32, 4)))
+    data = _file(Image.fromarray(_array(32, 32, 3)).convert("CMYK"), "TIFF")
     with pytest.raises(NotRepresentable):
         decode_image(data)
     with pytest.raises(ImageError) as caught:
@@ -299,8 +380,10 @@ def test_doubled_metadata_keeps_the_file_as_it_came() -> None:
     [
         Pixels(_array(4, 4, 1), "RGB"),
         Pixels(_array(4, 4, 3), "L"),
-        Pixels(_array(4, 4, 4), "RGBA"),
+        Pixels(_array(4, 4, 4), "RGB"),
+        Pixels(_array(4, 4, 4), "CMYK"),
         Pixels(np.zeros((4, 4), np.uint16), "L"),
+        Pixels(np.zeros((4, 4), np.uint8), "I;16"),
         Pixels(np.zeros((0, 4), np.uint8), "L"),
     ],
 )

@@ -19,6 +19,8 @@ from pilc_stream.images.metadata import (
     iterate_png_chunks,
     kept,
     pack_extras,
+    palette_of,
+    palette_only,
     unpack_extras,
     xmp_chunk,
 )
@@ -45,8 +47,44 @@ VALID = [
 
 
 def test_every_known_chunk_is_covered_here_and_has_a_tag_of_its_own() -> None:
-    assert {chunk.name for chunk in VALID} == {*TAGS, b"prVt"}
+    assert {chunk.name for chunk in VALID} == {*TAGS, b"prVt"} - {b"PLTE", b"tRNS"}
     assert sorted(TAGS.values()) == list(range(1, len(TAGS) + 1))
+
+
+PALETTE = [Chunk(b"PLTE", bytes(range(9))), Chunk(b"tRNS", b"\x00\x80")]
+
+
+def test_a_palette_comes_back_and_is_found_at_once() -> None:
+    for chunks in (PALETTE, PALETTE[:1]):
+        extras = pack_extras([*chunks, Chunk(b"bKGD", b"\x02"), Chunk(b"sBIT", b"\x08\x08\x08")])
+        assert unpack_extras(extras, 1)[: len(chunks)] == chunks
+        assert palette_of(extras) == (PALETTE[0].data, PALETTE[1].data if len(chunks) == 2 else b"")
+        assert palette_only(extras) == pack_extras(chunks)
+    assert palette_of(b"") is palette_of(pack_extras(VALID)) is None
+
+
+@pytest.mark.parametrize(
+    ("chunks", "channels", "bits"),
+    [
+        (PALETTE[::-1], 1, 8),
+        (PALETTE[1:], 1, 8),
+        ([VALID[0], *PALETTE], 1, 8),
+        (PALETTE, 3, 8),
+        (PALETTE, 1, 16),
+        ([PALETTE[0], PALETTE[0]], 1, 8),
+        ([Chunk(b"PLTE", bytes(8))], 1, 8),
+        ([Chunk(b"PLTE", bytes(771))], 1, 8),
+        ([Chunk(b"PLTE", b"")], 1, 8),
+        ([PALETTE[0], Chunk(b"tRNS", bytes(4))], 1, 8),
+        ([PALETTE[0], Chunk(b"tRNS", b"")], 1, 8),
+        ([PALETTE[0], Chunk(b"bKGD", bytes(2))], 1, 8),
+        ([Chunk(b"sBIT", b"\x09\x09\x09")], 3, 8),
+        ([Chunk(b"sBIT", b"\x11\x11\x11")], 3, 16),
+    ],
+)
+def test_a_palette_out_of_place_or_shape_is_refused(chunks: list[Chunk], channels: int, bits: int) -> None:
+    with pytest.raises(FormatError):
+        unpack_extras(pack_extras(chunks), channels, bits)
 
 
 def test_the_blob_is_small_and_spelled_as_documented() -> None:

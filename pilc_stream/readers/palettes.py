@@ -1,0 +1,21 @@
+"""Palettes on the way to the reader: what is stored as indices is handed out as colours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from pilc_stream.images import shown
+from pilc_stream.images.metadata import palette_of
+from pilc_stream.records.payload import parse_header
+
+
+def displayed(image: NDArray[Any], payload: bytes | memoryview) -> NDArray[Any]:
+    """The decoded `image` of a payload, or of a region of it; RGB or RGBA where the payload holds a palette.
+
+    Raises FormatError where the palette is damaged; a payload that decoded has none such.
+    """
+    extras = parse_header(payload).extras
+    palette = palette_of(extras) if extras else None
+    return image if palette is None else shown(image, palette)
