@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pilc_stream.errors import UsageError
 
 
 @click.command()
-@click.argument("source", required=False, type=click.Path(exists=True, path_type=Path))
+@click.argument("sources", metavar="[SOURCE]...", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--profile", "profiles", multiple=True, help="A profile to time; may be repeated.  [default: all shipped]"
 )
@@ -38,10 +39,23 @@ from pilc_stream.errors import UsageError
     is_flag=True,
     help="Time every stage on this machine's CUDA card, on batches of small, middle and large pictures.",
 )
+@click.option(
+    "--loaders",
+    is_flag=True,
+    help="Time loaders: ours, and ImageFolder, WebDataset and MosaicML Streaming on the same images.",
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Of each loader, and cores that it has."
+)
+@click.option(
+    "--peers-python",
+    metavar="PYTHON",
+    help="An interpreter that has torchvision, webdataset and mosaicml-streaming.  [default: this one]",
+)
 @json_option
 @debug_option
 def bench(
-    source: Path | None,
+    sources: tuple[Path, ...],
     profiles: tuple[str, ...],
     device: str,
     threads: int,
@@ -50,11 +64,14 @@ def bench(
     record: Path | None,
     roofline: bool,
     card: bool,
+    loaders: bool,
+    workers: int,
+    peers_python: str | None,
     as_json: bool,
 ) -> None:
     """Time the profiles on the images in SOURCE, or on the pictures that come along.
 
-    SOURCE is a folder, or a Parquet file with a column `image`.
+    SOURCE is a folder, or a Parquet file with a column `image`; only --loaders takes several.
 
     Every profile runs in every round, so that drift of the machine hits all alike. Rates are raw pixels: 1 MB is
     1,000,000 bytes of them. What does not decode, or is not 8-bit grey or RGB, is left out and counted.
@@ -63,15 +80,20 @@ def bench(
 
     names = profiles or [name for name in known_profiles() if name != "raw"]
     if roofline or card:
-        if source is not None or (roofline and card):
-            raise UsageError("--roofline and --card take neither SOURCE nor each other.")
+        if sources or loaders or (roofline and card):
+            raise UsageError("--roofline and --card take neither SOURCE nor each other, nor --loaders.")
         _show(_roofline(names) if roofline else _card(names, rounds), record, as_json)
         return
+    if loaders:
+        _show(_loaders(sources, profiles, workers, rounds, limit, peers_python), record, as_json)
+        return
+    if len(sources) > 1:
+        raise UsageError(f"{len(sources)} sources were given; the profiles are timed on one.")
     from pilc_stream.reports.bench import bench_profiles
     from pilc_stream.reports.machine import machine_facts
     from pilc_stream.reports.sets import load_set
 
-    image_set = load_set(source, limit)
+    image_set = load_set(sources[0] if sources else None, limit)
     figures = bench_profiles(image_set, names, device, threads, rounds, _say_beginning)
     report = {
         "machine": machine_facts(),
@@ -108,6 +130,21 @@ def _card(profiles: Sequence[str], rounds: int) -> tuple[dict[str, Any], str]:
 
     figures = bench_card(profiles, rounds=rounds, progress=messages().print)
     return {"figures": [one.to_json() for one in figures]}, card_table(figures)
+
+
+def _loaders(
+    sources: Sequence[Path], profiles: Sequence[str], workers: int, rounds: int, limit: int | None, python: str | None
+) -> tuple[dict[str, Any], str]:
+    from pilc_stream.codecs import DEFAULT_PROFILE
+    from pilc_stream.reports.loaders import Loader, bench_loaders, loader_table, peer_loaders
+    from pilc_stream.reports.sets import load_set
+
+    command = (sys.executable, "-m", "pilc_stream.cli.own_loader")
+    own = [Loader(f"pilc-{name}", (*command, name)) for name in profiles or [DEFAULT_PROFILE]]
+    contestants = [*own, *peer_loaders(python or sys.executable)]
+    sets = [load_set(source, limit) for source in sources] or [load_set(None, limit)]
+    reports = [bench_loaders(each, contestants, workers, rounds, messages().print) for each in sets]
+    return {"loaders": [report.to_json() for report in reports]}, "\n".join(map(loader_table, reports))
 
 
 def _show(found: tuple[dict[str, Any], str], record: Path | None, as_json: bool) -> None:

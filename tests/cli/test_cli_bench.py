@@ -12,7 +12,9 @@ from click.testing import Result
 Pilc = Callable[..., Result]
 
 
-@pytest.mark.parametrize("flags", [("--roofline", "."), ("--card", "."), ("--roofline", "--card")])
+@pytest.mark.parametrize(
+    "flags", [("--roofline", "."), ("--card", "."), ("--roofline", "--card"), ("--card", "--loaders")]
+)
 def test_figures_of_cards_take_no_source(pilc: Pilc, flags: tuple[str, ...]) -> None:
     result = pilc("bench", *flags)
     assert result.exit_code == 2
