@@ -35,8 +35,8 @@ def claim(plan: JobPlan) -> None:
     on with; SourceChanged or JobMismatchError where it is another one.
     """
     store, on_existing = plan.store, plan.settings.on_existing
-    if not store.exists(layout.JOB_PATH):
-        _check_empty(store)
+    if not _is_taken(store):
+        pass
     elif on_existing == "fail":
         raise UsageError(
             f"{store.url}: there is a data set already, and --on-existing fail was given. Name another destination, "
@@ -58,11 +58,29 @@ def look(plan: JobPlan) -> Existing:
     return "another job" if _different(stored, plan.fingerprint()) else "this job"
 
 
+def _is_taken(store: Store) -> bool:
+    """Whether a job is there. Raises UsageError where anything else is."""
+    if store.exists(layout.JOB_PATH):
+        return True
+    try:
+        _check_empty(store)
+    except UsageError:
+        # What is there may be of a driver that has begun since.
+        if store.exists(layout.JOB_PATH):
+            return True
+        raise
+    return False
+
+
 def _check_empty(store: Store) -> None:
     kind = store.kind("")
     if kind == "file":
         raise UsageError(f"{store.url}: the destination is a file. Name a folder, which need not exist yet.")
     others = sorted(entry.name for entry in store.entries("") if not entry.name.startswith(".")) if kind else []
+    own = layout.JOB_PATH.partition("/")[0]
+    if others == [own] and not store.list(own):
+        # Of a driver that was killed, or is about to write its job.
+        return
     if others:
         raise UsageError(
             f"{store.url}: the destination holds other files ({', '.join(others[:3])}{', ...' * (len(others) > 3)}) "

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from pilc_stream.errors import ManifestError, PilcError, StorageError
+from pilc_stream.errors import JobError, ManifestError, PilcError, StorageError
 from pilc_stream.pipeline.again import MISFIT_STAGE
 from pilc_stream.records import layout
 from pilc_stream.records.commit import (
@@ -111,6 +111,7 @@ def run_job(settings: JobSettings, reporter: Reporter | None = None, patience: P
     ledger.check(len(plan.shards))
 
     entries = list_commits(plan.store)
+    _check_all_there(plan.store, entries, todo.shards)
     board.phase("done")
     return JobReport(
         destination=plan.store.url,
@@ -237,17 +238,33 @@ def _report(store: Store, board: Board, seconds: float) -> None:
 def _finish(store: Store, todo: _Todo, board: Board) -> None:
     """Declare the data set finished if every shard is committed and nobody has said so yet.
 
-    Also where a run has failed: the shards that it was to replace are there, in their old or their new form.
+    Also where a run has failed: the shards that it was to replace are there, in their old or their new form. Another
+    driver may be replacing commits, or be finishing as well: what is declared must be what is committed after it was
+    declared. Whoever replaces a commit looks again afterwards, so the last of them to look sees the last commit.
     """
-    committed = committed_indices(store)
-    release(store, committed)
-    if len(committed) >= todo.shards:
+    release(store, committed_indices(store))
+    while len(entries := list_commits(store)) >= todo.shards and _declared(store) != entries:
         board.phase("finishing")
-        try:
-            Manifest.of(store)
-        except ManifestError:
-            finish(store, shards=todo.shards)
+        finish(store, shards=todo.shards)
     tidy(store, todo.replaced)
+
+
+def _declared(store: Store) -> list[ShardEntry] | None:
+    """The shards that the data set is said to have; None where it is not finished, or says nothing sound."""
+    try:
+        return list(Manifest.of(store).shards)
+    except ManifestError:
+        return None
+
+
+def _check_all_there(store: Store, entries: Sequence[ShardEntry], shards: int) -> None:
+    """Raise JobError where commits are gone that this run or an earlier one has made."""
+    if len(entries) < shards:
+        raise JobError(
+            f"{store.url}: {shards - len(entries)} of {shards} shards are gone that had been committed, so the data "
+            "set is not finished. Somebody deletes there, perhaps another job with --on-existing overwrite. Run the "
+            "same command again when that is over."
+        )
 
 
 def _failures(store: Store, entries: Sequence[ShardEntry]) -> tuple[RecordError, ...]:

@@ -50,12 +50,15 @@ def delete_orphans(store: Store, orphans: Iterable[Orphan], *, is_idle: bool = F
     """Delete `orphans`.
 
     In an unfinished data set a shard that was put, and is to be committed next, looks like one: unless `is_idle` says
-    that no job runs there, UsageError is raised and nothing deleted. In a finished one every commit is made.
+    that no job runs there, UsageError is raised and nothing deleted. In a finished one every commit is made. What has
+    been committed since `orphans` were found is left alone.
     """
     if not is_idle and not store.exists(layout.SUCCESS_PATH):
         raise UsageError(
             f"{store.url}: the data set is not finished, and what a running job has just written looks like an orphan. "
             "Finish the job first; or, if you know that no job is running there, say --no-job-is-running."
         )
+    still = {orphan.path for orphan in find_orphans(store)}
     for orphan in orphans:
-        store.delete(orphan.path)
+        if orphan.path in still:
+            store.delete(orphan.path)

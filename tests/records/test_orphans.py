@@ -68,6 +68,22 @@ def test_what_a_running_job_has_just_put_is_safe(store: Store, record: MakeRecor
     assert read_commit(store, 0).entry.rows == 1
 
 
+def test_what_was_committed_since_is_no_orphan(store: Store, record: MakeRecord, commit: Commit) -> None:
+    create_job(store, {})
+    entry = commit(store, 0, [record("a")])
+    commit_file = store.read("_pilc/commits/000000.json")
+    store.delete("_pilc/commits/000000.json")
+    lost = f"data/part-000001-{'a' * 12}.parquet"
+    store.put(lost, b"never committed")
+    found = find_orphans(store)
+    assert {orphan.path for orphan in found} == {entry.path, lost}
+    store.put("_pilc/commits/000000.json", commit_file)
+    finish(store)
+    delete_orphans(store, found)
+    assert store.exists(entry.path)
+    assert not store.exists(lost)
+
+
 def test_no_data_set_has_no_orphans(store: Store) -> None:
     with pytest.raises(ManifestError, match="there is no data set here"):
         find_orphans(store)
