@@ -31,6 +31,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "ttlSecondsAfterFinished": int,
     },
     "RayClusterSpec": {
+        "authOptions": "AuthOptions",
         "autoscalerOptions": "AutoscalerOptions",
         "enableInTreeAutoscaling": bool,
         "headGroupSpec": "HeadGroupSpec",
@@ -40,6 +41,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "suspend": bool,
         "workerGroupSpecs": ["WorkerGroupSpec"],
     },
+    "AuthOptions": {"mode": {"disabled", "token"}, "secretName": str},
     "AutoscalerOptions": {
         "idleTimeoutSeconds": int,
         "image": str,
