@@ -8,6 +8,8 @@ fraction and a scale index name one of a few hundred shipped distributions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -66,32 +68,45 @@ class WaveCodec:
         headers: list[Header] = []
         tiles: list[NDArray[np.uint8]] = []
         lanes: list[int] = []
+        counts: list[int] = []
+        # Images of one shape have one header and one tiling; there may be 100,000 of them.
+        known: dict[tuple[object, ...], tuple[Header, tuple[Region, ...]]] = {}
         for image, extra in zip(images, extras or [None] * len(images), strict=True):
-            check_image(image)
-            reason = self.refuses(image)
-            if reason:
-                raise UsageError(f"image of shape {image.shape}: {reason}; use the codec 'raw'")
-            lanes_log2 = default_lanes_log2(Tiling(image.shape[0], image.shape[1], self.tile_log2))
-            header = Header(
-                codec=self.name,
-                model_digest=self.model.short_digest,
-                tile_log2=self.tile_log2,
-                lanes_log2=lanes_log2,
-                extras=extra or b"",
-                **header_fields(image),
-            )
-            headers.append(header)
-            three_axes = image.reshape(header.height, header.width, header.channels)
-            for y, x, height, width in header.tiling.tiles():
-                tiles.append(three_axes[y : y + height, x : x + width])
-                lanes.append(lanes_log2)
+            key = (image.dtype, *image.shape)
+            if key not in known:
+                known[key] = self._layout(image)
+            header, places = known[key]
+            headers.append(replace(header, extras=extra) if extra else header)
+            counts.append(len(places))
+            three_axes = image if image.ndim == 3 else image[:, :, None]
+            if len(places) == 1:
+                tiles.append(three_axes)
+            else:
+                tiles += [three_axes[y : y + height, x : x + width] for y, x, height, width in places]
+            lanes += [header.lanes_log2] * len(places)
 
         streams = iter(self.engine.encode_tiles(self.model, tiles, lanes))
-        payloads = [pack_payload(header, [next(streams) for _ in range(header.tile_count)]) for header in headers]
+        payloads = [pack_payload(header, list(islice(streams, n))) for header, n in zip(headers, counts, strict=True)]
         return [
             payload if len(payload) < header.raw_bytes else _smaller(payload, image, header)
             for payload, image, header in zip(payloads, images, headers, strict=True)
         ]
+
+    def _layout(self, image: NDArray[Any]) -> tuple[Header, tuple[Region, ...]]:
+        """The header of an image without extras, and its tiles."""
+        check_image(image)
+        reason = self.refuses(image)
+        if reason:
+            raise UsageError(f"image of shape {image.shape}: {reason}; use the codec 'raw'")
+        tiling = Tiling(image.shape[0], image.shape[1], self.tile_log2)
+        header = Header(
+            codec=self.name,
+            model_digest=self.model.short_digest,
+            tile_log2=self.tile_log2,
+            lanes_log2=default_lanes_log2(tiling),
+            **header_fields(image),
+        )
+        return header, tuple(tiling.tiles())
 
 
 def _smaller(payload: bytes, image: NDArray[Any], header: Header) -> bytes:
@@ -114,6 +129,11 @@ class WaveDecoder:
         out: list[Image] = []
         for payload, region, wanted in zip(payloads, regions, wanted_tiles, strict=True):
             header = payload.header
+            if region is None and len(wanted) == 1:
+                # Of its own: engines give views of larger memory.
+                image = next(tiles).copy()
+                out.append(image[:, :, 0] if header.two_axes else image)
+                continue
             y0, x0, height, width = region or Region(0, 0, header.height, header.width)
             image = np.empty((height, width, header.channels), np.uint8)
             for index in wanted:
@@ -159,8 +179,10 @@ class WaveDecoder:
             wanted = list(range(len(payload.tiles))) if region is None else header.tiling.touching(region)
             check_all_tiles(payload, wanted)
             wanted_tiles.append(wanted)
+            tiling = header.tiling
             for index in wanted:
-                _, _, height, width = header.tiling.tile(index)
+                # Most pictures of a large batch are small: one tile, as large as they are.
+                _, _, height, width = tiling.tile(index) if len(payload.tiles) > 1 else (0, 0, *header.shape[:2])
                 job = TileJob(payload.tiles[index], height, width, header.channels, header.lanes_log2)
                 self._check_length(job)
                 jobs.append(job)

@@ -122,13 +122,12 @@ def work(plan: Plan, kernel: str, capability: tuple[int, int] = CAPABILITIES[0])
     for label, block in _blocks(ptx_of(plan, kernel, capability)):
         loops, counts = any(label == target for line in block for target in _BRANCH.findall(line)), _counts(block)
         times = 1
-        if counts["mma"] or (loops and counts["dp4a"]):
-            if rest:
-                # What the rounds of an unrolled loop leave over.
-                times, rest = rest, 0
-            else:
-                name = next(left)
-                times, rest = _rounds(plan, name, layers[name][0], counts["mma"])
+        if counts["mma"] and (rest or not loops):
+            # What the rounds of an unrolled loop leave over: tiles, or none.
+            times, rest = rest, 0
+        elif loops and (counts["mma"] or counts["dp4a"]):
+            name = next(left, "")
+            times, rest = _rounds(plan, name, layers[name][0], counts["mma"]) if name else (0, 1)
         for what, count in counts.items():
             totals[what] += times * count
     if rest or next(left, None) is not None:
