@@ -37,12 +37,16 @@ DEFAULT_CACHE_BYTES = 32 << 30
 IDLE_S = 600.0
 """How long a shard of another data set must be unused before it makes room."""
 
+PATIENCE_S = 5.0
+"""How long a writer waits for its turn; then its payloads are not kept. A process that was halted holds up no other."""
+
 SUFFIX = ".pilc-cache-1"
 
 _SLOT_BYTES = 8
 _PRESENT = 1 << 32
 _PAGE_BYTES = 4096
 _TOUCH_S = 60.0
+_POLL_S = 0.01
 
 
 class PayloadCache:
@@ -100,7 +104,9 @@ class PayloadCache:
         wanted = dict(payloads)
         chosen = np.array(sorted(wanted), np.int64)
         try:
-            with self._locked():
+            with self._locked() as locked:
+                if not locked:
+                    return
                 for path, numbers, rows in _by_shard(pieces.take(chosen)):
                     data = [wanted[number] for number in chosen[numbers].tolist()]
                     room = sum(-(-len(each) // _PAGE_BYTES) + 2 for each in data) * _PAGE_BYTES + self._table_bytes(
@@ -163,7 +169,9 @@ class PayloadCache:
     @staticmethod
     def _touch(file: int) -> None:
         if os.fstat(file).st_mtime < time.time() - _TOUCH_S:
-            os.utime(file)
+            # A cache that may only be read is of use as well.
+            with contextlib.suppress(OSError):
+                os.utime(file)
 
     @contextlib.contextmanager
     def _opened(self, path: str, flags: int) -> Iterator[int]:
@@ -174,13 +182,24 @@ class PayloadCache:
             os.close(file)
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[bool]:
+        """Hold the lock on the folder; False where others have held it for too long."""
         folder = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
-            yield
+            yield _lock(folder, time.monotonic() + PATIENCE_S)
         finally:
             os.close(folder)
+
+
+def _lock(folder: int, until_s: float) -> bool:
+    while True:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > until_s:
+                return False
+        time.sleep(_POLL_S)
 
 
 def _name(path: str) -> str:
@@ -194,15 +213,6 @@ def _by_shard(pieces: Pieces) -> Iterator[tuple[str, NDArray[np.int64], NDArray[
     for path in np.unique(pieces.path[whole]).tolist():
         numbers = np.flatnonzero(whole & (pieces.path == path))
         yield pieces.paths[path], numbers, pieces.row[numbers]
-
-
-def _room_bytes(offsets: NDArray[np.int64], lengths: NDArray[np.int64]) -> int:
-    """At most what payloads at these offsets take on disk: whole pages, each counted once."""
-    order = np.argsort(offsets)
-    first = offsets[order] // _PAGE_BYTES
-    behind = (offsets[order] + lengths[order] - 1) // _PAGE_BYTES + 1
-    before = np.maximum.accumulate(np.concatenate(([0], behind[:-1])))
-    return int(np.maximum(0, behind - np.maximum(first, before)).sum()) * _PAGE_BYTES
 
 
 def _write_at(file: int, data: bytes, offset: int) -> None:

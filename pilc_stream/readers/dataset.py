@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from pilc_stream.errors import FormatError, PilcError, UsageError
 from pilc_stream.images import DEFAULT_MAX_PIXELS
 from pilc_stream.readers.cache import DEFAULT_CACHE_BYTES, PayloadCache
+from pilc_stream.readers.columns import check_columns, own_columns
 from pilc_stream.readers.fetch import REQUEST_BYTES, Prefetcher, fetch
 from pilc_stream.readers.keys import KeyIndex
 from pilc_stream.readers.pieces import Pieces
@@ -36,7 +38,6 @@ from pilc_stream.readers.samples import (
 )
 from pilc_stream.readers.shards import AHEAD, Place, Shard, ShardCache
 from pilc_stream.records.manifest import Manifest
-from pilc_stream.records.schema import COLUMN_NAMES
 
 __all__ = ["PREFETCH_BYTES", "Dataset", "OnError", "Sample", "open"]
 
@@ -47,6 +48,7 @@ PARCEL_BYTES = 2 * REQUEST_BYTES
 """About what is read together where any cut will do."""
 
 _RUN_ROWS = 4096
+_GROUP_ROWS = 256
 
 
 def open(
@@ -139,7 +141,7 @@ class Dataset:
         self.skipped = 0
         """Samples that iteration has left out so far, in this process."""
         self._rows = manifest.rows
-        self._columns = None if columns is None else self._check_columns(columns)
+        self._columns = None if columns is None else check_columns(manifest, columns)
         self._process: _Process | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -160,7 +162,7 @@ class Dataset:
     def columns(self) -> tuple[str, ...]:
         """The columns that a sample carries."""
         if self._columns is None:
-            self._columns = tuple(name for name in self._known_columns() if name not in COLUMN_NAMES)
+            self._columns = own_columns(self.manifest)
         return self._columns
 
     @property
@@ -171,7 +173,7 @@ class Dataset:
     def with_columns(self, columns: Sequence[str]) -> Dataset:
         """The same data set whose samples carry `columns`. Raises UsageError for an unknown one."""
         other = copy(self)
-        other._columns = self._check_columns(columns)
+        other._columns = check_columns(self.manifest, columns)
         other._process = None
         other.skipped = 0
         return other
@@ -246,6 +248,12 @@ class Dataset:
         """The sample with this key. Raises UnknownKeyError, a KeyError that names close keys, and as `read`."""
         return self.read(self.index(key), region)
 
+    def warm_up(self) -> None:
+        """Read one sample, so that processes forked from this one need not compile what decodes it, each for itself."""
+        # Whoever needs the sample will be told what is wrong with it.
+        with suppress(PilcError):
+            self.read_many(range(min(1, len(self))))
+
     # What streaming readers build on: rows in any order, errors as values.
 
     def stream(
@@ -256,6 +264,13 @@ class Dataset:
         Rows of one run are read together, so a run should hold neighbours. Payloads are read whole; of each image the
         `region` is decoded. Raises StorageError.
         """
+        for rows, samples in self.stream_groups(runs, prefetch_bytes):
+            yield from zip(rows, samples, strict=True)
+
+    def stream_groups(
+        self, runs: Iterable[NDArray[np.int64]], prefetch_bytes: int = PREFETCH_BYTES
+    ) -> Iterator[tuple[list[int], list[Sample | PilcError]]]:
+        """As `stream`, rows and samples of those together that were decoded together."""
         with self._prefetcher(runs, prefetch_bytes) as parcels:
             for rows, payloads in parcels:
                 for group in decode_groups(payloads):
@@ -263,21 +278,27 @@ class Dataset:
                     samples = self.decode(numbers, payloads[group], [self.region] * len(numbers))
                     parcels.release(sum(map(len, payloads[group])))
                     payloads[group] = [b""] * len(numbers)
-                    yield from zip(numbers, samples, strict=True)
+                    yield numbers, samples
 
     def stream_stored(
         self, runs: Iterable[NDArray[np.int64]], prefetch_bytes: int = PREFETCH_BYTES
-    ) -> Iterator[tuple[int, StoredSample | PilcError]]:
-        """As `stream`, with the images as they are stored, for those who decode elsewhere."""
+    ) -> Iterator[tuple[list[int], list[StoredSample | PilcError]]]:
+        """As `stream_groups`, with the images as they are stored, for those who decode elsewhere."""
         with self._prefetcher(runs, prefetch_bytes) as parcels:
             for rows, payloads in parcels:
-                for row, payload in zip(rows.tolist(), payloads, strict=True):
-                    place = self._place(row)
-                    yield row, stored_sample(place, payload, self.columns) if isinstance(place, Place) else place
+                for first in range(0, len(payloads), _GROUP_ROWS):
+                    group = slice(first, first + _GROUP_ROWS)
+                    numbers = rows[group].tolist()
+                    yield (
+                        numbers,
+                        [
+                            stored_sample(place, payload, self.columns) if isinstance(place, Place) else place
+                            for place, payload in zip(self._places(numbers), payloads[group], strict=True)
+                        ],
+                    )
 
     def _prefetcher(self, runs: Iterable[NDArray[np.int64]], limit_bytes: int) -> Prefetcher[NDArray[np.int64]]:
-        # Here, before two threads would make one each.
-        self._here()
+        self._here()  # Before two threads would make one each.
         return Prefetcher(self.manifest.store, self._plan(runs, limit_bytes), limit_bytes, self.cache)
 
     def pieces(self, rows: Sequence[int]) -> Pieces:
@@ -296,7 +317,7 @@ class Dataset:
         self, rows: Sequence[int], payloads: Sequence[Stored], regions: Sequence[Wanted | None] | None = None
     ) -> list[Sample | PilcError]:
         """The samples of `rows` from their payloads, decoded together, with errors in place of those that fail."""
-        return self._decode([self._place(row) for row in rows], payloads, regions)
+        return self._decode(self._places(rows), payloads, regions)
 
     def _decode(
         self,
@@ -316,7 +337,7 @@ class Dataset:
         pieces = self.pieces(rows)
         if not any(region is not None for region in wanted):
             return self.decode(rows, fetch(self.manifest.store, pieces, self.cache))
-        places = [self._place(row) for row in rows]
+        places = self._places(rows)
         # A source file has no tiles: it is read whole, and its region cut after decoding.
         partly = [
             region if isinstance(place, Place) and not place.is_kept else None
@@ -326,13 +347,20 @@ class Dataset:
         regions = [old if new is None else new for old, new in zip(wanted, found, strict=True)]
         return self._decode(places, payloads, regions)
 
-    def _place(self, row: int) -> Place | FormatError:
-        position, at = self._split(row)
-        shard = self._here().shards[int(position)]
+    def _places(self, rows: Sequence[int]) -> list[Place | FormatError]:
+        position, at = self._split(np.asarray(rows, np.int64))
+        shards = {index: self._here().shards[index] for index in set(position.tolist())}
+        return [
+            self._place(row, shards[index], here)
+            for row, index, here in zip(rows, position.tolist(), at.tolist(), strict=True)
+        ]
+
+    @staticmethod
+    def _place(row: int, shard: Shard | FormatError, shard_row: int) -> Place | FormatError:
         if not isinstance(shard, Shard):
             return type(shard)(f"sample {row} in {shard}")
-        place = Place(row, shard, int(at))
-        return place.damage or place
+        place = Place(row, shard, shard_row)
+        return place if not shard.damage else place.damage or place
 
     def _row(self, index: SupportsIndex) -> int:
         row = operator.index(index)
@@ -362,15 +390,15 @@ class Dataset:
 
     def _here(self) -> _Process:
         if self._process is None or self._process.pid != os.getpid():
-            if self._process is not None:
-                # A fork: a lock of the parent's manifest may be held for ever here.
-                old = self.manifest
+            parent = self._process
+            if parent is not None:
+                old = self.manifest  # A fork: a lock of the parent's may be held for ever here.
                 self.manifest = Manifest(old.store, old.job, old.shards, old.finished)
             settings = SampleSettings(self.device, self.threads, self.columns, self.verify, self.max_pixels)
             self._process = _Process(
                 os.getpid(),
                 ShardCache(self.manifest, self.columns, self.verify),
-                SampleDecoder(self.manifest, settings),
+                SampleDecoder(self.manifest, settings, None if parent is None else parent.samples),
                 KeyIndex(self.manifest),
             )
         return self._process
@@ -390,27 +418,3 @@ class Dataset:
             for low, high in pairwise(cuts):
                 if low < high:
                     yield run[low:high], pieces.take(slice(low, high))
-
-    def _known_columns(self) -> tuple[str, ...]:
-        """The columns besides the image, from the first sound shard: all shards of a data set have the same."""
-        names = list(COLUMN_NAMES)
-        damage: FormatError | None = None
-        for position in range(len(self.shard_rows)):
-            try:
-                names = self.manifest.reader(position).schema.names
-                break
-            except FormatError as error:
-                damage = damage or error
-        else:
-            if damage is not None:
-                raise damage
-        return tuple(name for name in names if name != "image")
-
-    def _check_columns(self, columns: Sequence[str]) -> tuple[str, ...]:
-        if isinstance(columns, str):
-            raise UsageError(f"columns is {columns!r}, a single text; give a list of names.")
-        known = self._known_columns()
-        for name in columns:
-            if name not in known:
-                raise UsageError(f"{self.manifest.url}: there is no column {name!r}. It has {', '.join(known)}.")
-        return tuple(columns)

@@ -74,6 +74,8 @@ class Reading:
                     return False
                 self.claimed_bytes += held_bytes
                 self._out = self._cache.read(self._pieces)
+        for number in np.flatnonzero(self._pieces.length == 0).tolist():
+            self._out[number] = b""
         numbers = np.array([number for number, data in enumerate(self._out) if data is None], np.int64)
         missing = self._pieces.take(numbers)
         for task in _tasks(missing, _merge(missing)):
@@ -95,7 +97,7 @@ class Reading:
 
 def fetch(store: Store, pieces: Pieces, cache: PayloadCache | None = None) -> list[bytes]:
     """Read the pieces now and return them in their order. Raises StorageError."""
-    if len(pieces.length) == 1 and cache is None:
+    if len(pieces.length) == 1 and pieces.length[0] and cache is None:
         return [store.read_range(pieces.paths[pieces.path[0]], int(pieces.offset[0]), int(pieces.length[0]))]
     with ThreadPoolExecutor(REQUESTS) as pool:
         reading = Reading(store, pieces, cache)

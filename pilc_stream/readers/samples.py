@@ -73,12 +73,16 @@ def stored_sample(place: Place, payload: bytes, columns: Sequence[str]) -> Store
 
 
 class SampleDecoder:
-    """Makes samples of payloads. Belongs to one process; threads may share it, each has a decoder of its own."""
+    """Makes samples of payloads. Belongs to one process; threads may share it."""
 
-    def __init__(self, manifest: Manifest, settings: SampleSettings) -> None:
+    def __init__(self, manifest: Manifest, settings: SampleSettings, parent: SampleDecoder | None = None) -> None:
+        """`parent`: that of the process from which this one was forked."""
         self._manifest = manifest
         self._settings = settings
-        self._of_thread = threading.local()
+        self._lock = threading.Lock()
+        # Code that was compiled for the CPU is as good in a child; a card's context is not.
+        inherits = not settings.device.startswith("cuda")
+        self._opened: Decoder | None = parent._opened if parent is not None and inherits else None
 
     def decode(
         self,
@@ -155,11 +159,10 @@ class SampleDecoder:
 
     @property
     def _decoder(self) -> Decoder:
-        decoder: Decoder | None = getattr(self._of_thread, "decoder", None)
-        if decoder is None:
-            decoder = Decoder(self._settings.device, self._settings.threads, self._manifest.model_file)
-            self._of_thread.decoder = decoder
-        return decoder
+        with self._lock:
+            if self._opened is None:
+                self._opened = Decoder(self._settings.device, self._settings.threads, self._manifest.model_file)
+            return self._opened
 
 
 def check_kept(place: Place, data: Stored) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,12 +24,11 @@ from pilc_stream.records.shard import ShardReader
 KEPT_BYTES = 512 << 20
 """Byte ranges and columns kept by one reader; the shards used longest ago go first."""
 
-
 AHEAD = 4
 """Shards whose ranges and columns are asked for before their turn, where shards are read one after another."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Shard:
     """The rows of one shard without their images.
 
@@ -44,9 +44,17 @@ class Shard:
     table: pa.Table
     damage: tuple[tuple[range, FormatError], ...] = ()
 
+    @cached_property
+    def columns(self) -> dict[str, pa.Array]:
+        """The columns of `table` by name, each in one piece."""
+        # An empty table may have no piece.
+        return {
+            name: column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+            for name, column in zip(self.table.column_names, self.table.columns, strict=True)
+        }
 
-@dataclass(frozen=True, slots=True)
-class Place:
+
+class Place(NamedTuple):
     """Where a sample lies: its row in the data set, its shard, and its row there."""
 
     row: int
@@ -73,7 +81,7 @@ class Place:
 
     def value(self, name: str) -> Any:
         """The value of a column, as Python has it."""
-        return self.shard.table.column(name)[self.shard_row].as_py()
+        return self.shard.columns[name][self.shard_row].as_py()
 
 
 class ShardCache:

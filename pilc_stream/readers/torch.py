@@ -155,6 +155,11 @@ class StreamingImages(IterableDataset[dict[str, Any]]):
             self._shared[_EPOCH] = epoch
             self._shared[_CURSOR] = 0
 
+    def warm_up(self) -> None:
+        """Compile what decodes before a DataLoader forks its workers, or each of them does so for itself."""
+        if self._output != "payload":
+            self._dataset.warm_up()
+
     def __len__(self) -> int:
         """Samples that this rank reads in the next pass, if none is skipped."""
         return self._split().rank_samples(self._cursor, len(self._dataset), self._tail)
@@ -252,27 +257,36 @@ class StreamingImages(IterableDataset[dict[str, Any]]):
     def _pass_items(self) -> Iterator[dict[str, Any] | None]:
         """Begin a pass: its items, with None in the place of each that was left out."""
         worker = get_worker_info()
-        if worker is not None and self._dataset.device == "auto":
-            # CUDA must not enter worker processes.
-            self._dataset.device = "cpu"
+        if worker is not None and self._output != "payload":
+            self._keep_off_cards()
         split = self._split(worker.id, worker.num_workers) if worker is not None else self._split()
         self._pass = _Pass(self._cursor, split, self._resume_taken)
         self._resume_taken = 0
         return self._read(self._pass, self._order())
 
+    def _keep_off_cards(self) -> None:
+        """CUDA must not enter worker processes."""
+        if self._dataset.device.startswith("cuda"):
+            raise UsageError(
+                f"This data set decodes on {self._dataset.device!r}, which a DataLoader worker must not touch. Open it "
+                "with device='cpu', or let workers hand over payloads, output='payload', to torch_gpu.GpuDecoder."
+            )
+        self._dataset.device = "cpu" if self._dataset.device == "auto" else self._dataset.device
+
     def _read(self, current: _Pass, order: EpochOrder) -> Iterator[dict[str, Any] | None]:
         runs = self._runs(current, order, current.taken)
-        stream = self._dataset.stream_stored if self._output == "payload" else self._dataset.stream
-        for _, found in stream(runs, self._prefetch_bytes):
-            current.taken += 1
-            if isinstance(found, StoredSample):
-                yield {"key": found.key, "payload": found.payload, **found.columns}
-            elif isinstance(found, Sample):
-                yield self._item(found)
-            else:
-                self._shared[_SKIPPED + current.split.worker % _WORKER_COUNTS] += 1
-                tolerate(found, self._on_error)
-                yield None
+        stream = self._dataset.stream_stored if self._output == "payload" else self._dataset.stream_groups
+        for _, group in stream(runs, self._prefetch_bytes):
+            for found in group:
+                current.taken += 1
+                if isinstance(found, Sample):
+                    yield {"key": found.key, "image": self._image(found.pixels), **found.columns}
+                elif isinstance(found, StoredSample):
+                    yield {"key": found.key, "payload": found.payload, **found.columns}
+                else:
+                    self._shared[_SKIPPED + current.split.worker % _WORKER_COUNTS] += 1
+                    tolerate(found, self._on_error)
+                    yield None
 
     def _runs(self, current: _Pass, order: EpochOrder, passed: int) -> Iterator[NDArray[np.int64]]:
         """This worker's rows, window by window, without the first `passed`."""
@@ -283,14 +297,13 @@ class StreamingImages(IterableDataset[dict[str, Any]]):
             yield rows[passed:]
             passed = max(0, passed - len(rows))
 
-    def _item(self, sample: Sample) -> dict[str, Any]:
-        image: Any = sample.pixels
+    def _image(self, pixels: NDArray[Any]) -> Any:
+        image: Any = pixels
         if self._output == "torch":
-            pixels = torch.from_numpy(sample.pixels)
-            image = pixels.unsqueeze(0) if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
-        if self._transform is not None:
-            image = self._transform(image)
-        return {"key": sample.key, "image": image, **sample.columns}
+            # NumPy puts channels first at half the cost of torch, where images are small.
+            planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+            image = torch.from_numpy(np.ascontiguousarray(planes))
+        return image if self._transform is None else self._transform(image)
 
 
 def _shared(tensor: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -84,17 +85,24 @@ class ImageLoader:
         collate: Callable[[Sequence[dict[str, Any]]], Any] = collate,
         **options: Any,
     ) -> None:
-        """`workers`: processes that read and decode. `options` go to torch's DataLoader (pin_memory, ...).
+        """`workers`: processes that read and decode; they stay for all passes. `options` go to torch's DataLoader
+        (pin_memory, persistent_workers=False, ...).
 
-        Raises UsageError where `images` have no `batch_size`.
+        Raises UsageError where `images` have no `batch_size`, and for `in_order=False`.
         """
+        if not options.get("in_order", True):
+            raise UsageError("in_order=False gives batches as they come, and nobody could tell where a pass stands.")
         if images.batch_size is None:
             raise UsageError("An ImageLoader needs to know how large batches are: give StreamingImages a batch_size.")
         self.images = images
         self.batch_size = images.batch_size
+        options = {"persistent_workers": workers > 0, **options}
         self.loader = DataLoader(
             _Batches(images), batch_size=None, num_workers=workers, collate_fn=_CollateSome(collate), **options
         )
+        context = self.loader.multiprocessing_context or multiprocessing.get_context()
+        self._forks = workers > 0 and context.get_start_method() == "fork"
+        self._warm = False
         # Batches of this epoch taken in this pass, and in the passes before it whose state was loaded.
         self._taken = self._before = 0
 
@@ -116,6 +124,9 @@ class ImageLoader:
     def __iter__(self) -> Iterator[Any]:
         """One pass, from where the state that was loaded was taken. Raises as reading from `Dataset` does."""
         self._taken = 0
+        if self._forks and not self._warm:
+            self.images.warm_up()
+            self._warm = True
         for batch in self.loader:
             self._taken += 1
             if batch is not None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import signal
@@ -161,6 +162,34 @@ def test_a_disk_that_fails_costs_a_warning(tmp_path: Path, monkeypatch: pytest.M
     assert cache.read(pieces) == [None]
 
 
+def test_a_cache_of_somebody_else_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = cache_of(tmp_path)
+    cache.write(pieces_of([(0, 1)]), [(0, payload(0, 1))])
+    [file] = tmp_path.iterdir()
+    os.utime(file, (1, 1))
+
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "utime", refused)
+    assert cache.read(pieces_of([(0, 1)])) == [payload(0, 1)]
+
+
+def test_a_halted_writer_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "PATIENCE_S", 0.03)
+    cache = cache_of(tmp_path)
+    pieces = pieces_of([(0, 1)])
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        cache.write(pieces, [(0, payload(0, 1))])
+        assert cache.read(pieces) == [None]
+    finally:
+        os.close(folder)
+    cache.write(pieces, [(0, payload(0, 1))])
+    assert cache.read(pieces) == [payload(0, 1)]
+
+
 def test_wrong_settings_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot keep a cache there"):
@@ -243,6 +272,26 @@ def test_threads_and_data_sets_share_a_folder(make_dataset: MakeDataset, tmp_pat
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(read, range(4)))
     assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+@pytest.mark.slow
+def test_processes_that_evict_each_others_shards_read_the_right_pixels(tmp_path: Path) -> None:
+    sets = [make_set(str(tmp_path / name), [300], shape=(20, 20, 3)) for name in ("one", "two")]
+    code = """
+        import sys
+        import numpy as np
+        import pilc_stream as pilc
+        from pilc_stream.readers import cache
+        cache.IDLE_S = 0.0
+        plain = [sample.pixels for sample in pilc.open(sys.argv[1])]
+        dataset = pilc.open(sys.argv[1], cache=sys.argv[2], cache_bytes=600_000)
+        for turn in range(3):
+            assert all(np.array_equal(dataset[row].pixels, plain[row]) for row in range(300))
+    """
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
+    running = [subprocess.Popen([*command, made.url, str(tmp_path / "cache")]) for made in sets for _ in range(2)]
+    assert [process.wait(300) for process in running] == [0] * 4
+    assert Dataset(sets[0].manifest, cache=tmp_path / "cache").cache.used_bytes <= 600_000
 
 
 @pytest.mark.slow

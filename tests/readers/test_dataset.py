@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 from small_sets import CountingStore, MakeDataset, image_of
 
+from pilc_stream.codecs import Decoder
 from pilc_stream.errors import (
     ChecksumError,
     FormatError,
@@ -24,7 +26,7 @@ from pilc_stream.errors import (
     VerifyError,
 )
 from pilc_stream.readers import dataset as room
-from pilc_stream.readers import shards
+from pilc_stream.readers import samples, shards
 from pilc_stream.readers.dataset import Dataset, Sample
 
 
@@ -294,6 +296,41 @@ def test_threads_may_share_a_data_set(make_dataset: MakeDataset, monkeypatch: py
     with ThreadPoolExecutor(4) as pool:
         for row, sample in zip(rows, pool.map(ds.__getitem__, rows), strict=True):
             assert np.array_equal(sample.pixels, made.images[row])
+
+
+def test_threads_and_forked_processes_share_what_decodes(
+    make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = make_dataset([12])
+    opened = tmp_path / "opened"
+    opened.touch()
+
+    class Counted(Decoder):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            with opened.open("a") as file:
+                file.write(f"{os.getpid()}\n")
+
+    monkeypatch.setattr(samples, "Decoder", Counted)
+    ds = room.open(made.url)
+    ds.warm_up()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ds.__getitem__, range(12)))
+    child = get_context("fork").Process(target=ds.__getitem__, args=(3,))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    assert opened.read_text().split() == [str(os.getpid())]
+
+
+def test_nothing_is_asked_of_a_shard_whose_ranges_are_lost(make_dataset: MakeDataset) -> None:
+    made = make_dataset([3, 3])
+    (made.path / "_pilc/commits/000001.json").write_bytes(b"{}")
+    ds = Dataset(made.manifest, on_error="skip")
+    made.manifest.store.reads.clear()  # type: ignore[attr-defined]
+    assert len(list(ds)) == 3
+    assert ds.skipped == 3
+    assert all(length for _, _, length in made.manifest.store.reads)  # type: ignore[attr-defined]
 
 
 def test_streaming_any_rows_with_little_memory(make_dataset: MakeDataset) -> None:

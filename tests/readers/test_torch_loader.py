@@ -16,7 +16,10 @@ from small_sets import Made, MakeDataset, make_set
 
 torch = pytest.importorskip("torch")
 
+from torch.utils.data import DataLoader  # noqa: E402
+
 from pilc_stream.errors import UsageError  # noqa: E402
+from pilc_stream.readers.dataset import Dataset  # noqa: E402
 from pilc_stream.readers.order import EpochOrder, Mixing  # noqa: E402
 from pilc_stream.readers.torch import StreamingImages  # noqa: E402
 from pilc_stream.readers.torch_loader import CropCollate, ImageLoader, collate  # noqa: E402
@@ -110,6 +113,35 @@ def test_skipped_samples_shorten_their_batch_and_the_state_stays_exact(make_data
 def test_a_loader_needs_a_batch_size(made: Made) -> None:
     with pytest.raises(UsageError, match="give StreamingImages a batch_size"):
         ImageLoader(streaming(made, batch_size=None))
+
+
+def test_batches_that_come_as_they_please_are_refused(made: Made) -> None:
+    with pytest.raises(UsageError, match="nobody could tell where a pass stands"):
+        ImageLoader(streaming(made), 2, in_order=False)
+
+
+def test_workers_that_stay_begin_anew_after_a_pass_was_left(made: Made) -> None:
+    loader = ImageLoader(streaming(made), 2)
+    assert len(take(loader, 3)) == 3
+    # The same pass again, then the next.
+    for epoch in range(2):
+        assert rows_of(loader) == EpochOrder(SIZES, 0, epoch, True, SMALL_MIXING).rows().tolist()
+
+
+def test_spawned_workers_share_epoch_place_and_count(make_dataset: MakeDataset) -> None:
+    made = make_dataset([17, 20], kept={4: b"text"}, shape=(4, 3, 3))
+    loader = ImageLoader(streaming(made, on_error="skip"), 2, multiprocessing_context="spawn")
+    loader.load_state_dict({**loader.state_dict(), "epoch": 3, "cursor": 10})
+    for epoch, start in ((3, 10), (4, 0)):
+        order = EpochOrder([17, 20], 0, epoch, True, SMALL_MIXING).rows().tolist()[start:]
+        assert rows_of(loader) == [row for row in order if row != 4]
+    assert loader.images.skipped == 1 + (4 in EpochOrder([17, 20], 0, 3, True, SMALL_MIXING).rows()[10:])
+
+
+def test_cards_are_kept_out_of_workers(made: Made) -> None:
+    images = StreamingImages(Dataset(made.manifest, device="cuda"), batch_size=5)
+    with pytest.raises(UsageError, match=r"a DataLoader worker must not touch.*GpuDecoder"):
+        list(DataLoader(images, batch_size=5, num_workers=1))
 
 
 @pytest.mark.parametrize(("before", "after"), [*CHANGES, ((1, 2), (1, 2)), ((2, 1), (2, 1)), ((1, 0), (1, 0))])
