@@ -1,0 +1,90 @@
+"""Small payloads of all kinds, a shard and the documents of a data set: what tests damage and fuzzing starts from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from small_model import small_model
+
+from pilc_stream.backends import open_engine
+from pilc_stream.codecs.choice import ChoosingCodec
+from pilc_stream.codecs.deep import DeepCodec
+from pilc_stream.codecs.planes import indexed, pack_planes, split
+from pilc_stream.codecs.raw import RawCodec
+from pilc_stream.codecs.wave import WaveCodec
+from pilc_stream.codecs.webp import WebpCodec
+from pilc_stream.images.metadata import Chunk, pack_extras
+from pilc_stream.records.record import Record
+from pilc_stream.records.shard import build_shard
+
+Image = NDArray[Any]
+SHAPES = ((1, 1), (3, 5), (9, 7), (18, 17))
+PALETTE = pack_extras([Chunk(b"PLTE", bytes(range(12))), Chunk(b"tRNS", b"\x00\x80")])
+
+
+def models(digest: bytes) -> bytes | None:
+    """The model of the payloads."""
+    return small_model().file_bytes if digest == small_model().short_digest else None
+
+
+def pictures(height: int, width: int) -> Iterator[tuple[str, Image]]:
+    """Images of all modes at one size: smooth, drawn, with constant and with changing alpha, of few and many values."""
+    for channels in (None, 1, 2, 3, 4):
+        y, x, c = np.indices((height, width, channels or 1))
+        smooth = 126 + x + y - 2 * c + (x * y) % 3
+        drawn = ((x // 2 + y // 3) % 2) * 200 + 10 * c
+        masked = smooth.copy()
+        masked[:, :, -1] = 255 * (x[:, :, -1] > y[:, :, -1])
+        solid = smooth.copy()
+        solid[:, :, -1] = 7
+        same = np.repeat(smooth[:, :, :1], smooth.shape[2], axis=2)
+        kinds = {"smooth": smooth, "drawn": drawn, "masked": masked, "solid": solid, "same": same}
+        for name, samples in kinds.items():
+            for bits, factor in ((8, 1), (16, 257), (16, 97)):
+                image = (samples * factor).astype(np.uint8 if bits == 8 else np.uint16)
+                yield f"{name} {channels} {bits} {factor}", image if channels else image[:, :, 0]
+
+
+@cache
+def payloads() -> dict[str, tuple[Image, bytes]]:
+    """Payloads with their pixels: of every codec, and of what the choice makes of all pictures."""
+    wave, webp, deep, raw = WaveCodec(small_model(), open_engine("cpu")), WebpCodec(4), DeepCodec(4), RawCodec()
+    tiled = WaveCodec(small_model(), open_engine("cpu"), 4)
+    choice = ChoosingCodec(wave)
+    made: dict[str, tuple[Image, bytes]] = {}
+    for shape in SHAPES:
+        for number, (name, image) in enumerate(pictures(*shape)):
+            label, extras = f"{name} {shape}", b"words" if number % 7 == 0 else None
+            made[f"choice {label}"] = image, choice.encode([image], [extras])[0]
+            if number % 5 == 0:
+                made[f"deep {label}"] = image, deep.encode([image], [extras])[0]
+                made[f"raw {label}"] = image, raw.encode([image], [extras])[0]
+            if number % 5 == 1 and image.dtype == np.uint8:
+                made[f"webp {label}"] = image, webp.encode([image], [extras])[0]
+                made[f"wave {label}"] = image, (raw if tiled.refuses(image) else tiled).encode([image], [extras])[0]
+            if image.ndim == 3 and image.shape[2] in (2, 4) and number % 3 == 0:
+                whole = indexed(split(image))
+                parts = [deep.encode([part])[0] for part in whole.parts]
+                made[f"planes {label}"] = image, pack_planes(image, whole, parts, extras)
+    indices = (np.indices((5, 6)).sum(axis=0) % 4).astype(np.uint8)
+    made["palette"] = indices, choice.encode([indices], [PALETTE])[0]
+    return made
+
+
+@cache
+def shard() -> tuple[bytes, list[tuple[int, int]]]:
+    """A shard of some of the payloads, and where they lie."""
+    records = []
+    for key, (image, payload) in list(payloads().items())[:12]:
+        digest = hashlib.sha256(payload).digest()
+        channels = 1 if image.ndim == 2 else image.shape[2]
+        sizes = (*image.shape[1::-1], channels, 8 * image.itemsize)
+        records.append(
+            Record(key, payload, "raw", "", *sizes, "L", image.nbytes, len(payload), digest, digest, {"label": 3})
+        )
+    return build_shard(records)

@@ -1,0 +1,132 @@
+"""What is fuzzed: each target takes any bytes, and ends well or in the errors that it may end in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+
+from fuzz_seeds import models, payloads, shard
+
+from pilc_stream.codecs import Decoder, inspect_payload
+from pilc_stream.codecs.planes import _open
+from pilc_stream.errors import FormatError, ModelNotFoundError
+from pilc_stream.images.metadata import unpack_extras
+from pilc_stream.records import layout
+from pilc_stream.records.commit import commit_shard, create_job, put_shard
+from pilc_stream.records.documents import dump
+from pilc_stream.records.manifest import Manifest, finish
+from pilc_stream.records.payload import pack_payload, parse_payload
+from pilc_stream.records.record import ShardEntry
+from pilc_stream.records.shard import read_table
+from pilc_stream.storage import Store
+
+DOCUMENTS = (layout.JOB_PATH, layout.commit_path(0), layout.MANIFEST_PATH, layout.SUCCESS_PATH)
+MAX_SAMPLES = 1 << 22
+"""Inputs that announce more samples than this, in proportion to their bytes, are left out: they only take time."""
+
+
+@cache
+def decoder() -> Decoder:
+    """A decoder that knows the model of the seeds."""
+    return Decoder("cpu", models=models)
+
+
+def fuzz_payload(data: bytes) -> None:
+    """Decode a payload as it is."""
+    try:
+        header = parse_payload(data).header
+        if header.height * header.width * header.channels > MAX_SAMPLES:
+            return
+        decoder().decode([data])
+        inspect_payload(data)
+        unpack_extras(decoder().extras(data), header.channels, header.bit_depth)
+    except FormatError:
+        return
+
+
+def fuzz_sealed(data: bytes) -> None:
+    """Decode a payload whose checksums are made right first, so that what lies behind them is reached."""
+    try:
+        fuzz_payload(resealed(data))
+    except (FormatError, ModelNotFoundError):
+        # Under right checksums another digest is another model, not damage.
+        return
+
+
+def resealed(data: bytes) -> bytes:
+    """The payload with right checksums, those of its parts included. Raises FormatError where it has no places."""
+    parsed = parse_payload(data)
+    tiles = [bytes(tile) for tile in parsed.tiles]
+    if parsed.header.codec == "planes":
+        stream = bytearray(tiles[0])
+        end = len(stream)
+        for part in reversed(_open(parsed).parts):
+            stream[end - len(part) : end] = resealed(bytes(part))
+            end -= len(part)
+        tiles = [bytes(stream)]
+    return pack_payload(parsed.header, tiles)
+
+
+def fuzz_shard(data: bytes) -> None:
+    """Read a shard file."""
+    try:
+        read_table(data, "shard")
+    except FormatError:
+        return
+
+
+@cache
+def data_set() -> tuple[Store, dict[str, bytes]]:
+    """A data set of one shard in memory, and its documents."""
+    store = Store.open("memory://fuzz/data-set")
+    file, ranges = shard()
+    path, sha256 = put_shard(store, 0, file)
+    payload_bytes = sum(length for _, length in ranges)
+    create_job(store, {"images": len(ranges)})
+    entry = ShardEntry(0, path, sha256, len(file), len(ranges), 0, 0, 5, 6, payload_bytes, 7, 0.5)
+    commit_shard(store, entry, ranges, ())
+    finish(store, shards=1)
+    return store, {name: store.read(name) for name in DOCUMENTS}
+
+
+def fuzz_manifest(data: bytes) -> None:
+    """Open a data set of which one document, chosen by the first byte, is the rest of `data`."""
+    store, whole = data_set()
+    name, content = DOCUMENTS[data[0] % len(DOCUMENTS)] if data else DOCUMENTS[0], data[1:]
+    store.put(name, content)
+    if name == layout.MANIFEST_PATH:
+        store.put(layout.SUCCESS_PATH, dump({"manifest_sha256": hashlib.sha256(content).hexdigest()}))
+    elif name != layout.SUCCESS_PATH:
+        store.delete(layout.SUCCESS_PATH)
+    try:
+        manifest = Manifest.of(store, allow_partial=True)
+        for position in range(len(manifest.shards)):
+            manifest.range_array(position)
+            manifest.reader(position).keys()
+    except FormatError:
+        return
+    finally:
+        for each in DOCUMENTS:
+            store.put(each, whole[each])
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "payload": fuzz_payload,
+    "sealed": fuzz_sealed,
+    "shard": fuzz_shard,
+    "manifest": fuzz_manifest,
+}
+
+
+def seeds(target: str) -> list[bytes]:
+    """The corpus that a target starts from."""
+    if target in ("payload", "sealed"):
+        return [payload for _, payload in payloads().values()]
+    if target == "shard":
+        return [shard()[0]]
+    return [bytes([number]) + content for number, content in enumerate(data_set()[1].values())]
+
+
+MAX_INPUT_BYTES = {"payload": 1024, "sealed": 1024, "shard": 16384, "manifest": 4096}
+"""Longer inputs take more time and find no more."""

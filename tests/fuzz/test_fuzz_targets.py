@@ -1,0 +1,102 @@
+"""Payloads of all modes under damage, and a short run of the fuzz targets without a fuzzer."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from fuzz_seeds import models, payloads
+from fuzz_targets import TARGETS, decoder, resealed, seeds
+
+from pilc_stream.codecs import Decoder, inspect_payload
+from pilc_stream.codecs.planes import part_headers
+from pilc_stream.errors import FormatError, PilcError
+from pilc_stream.records.payload import CODEC_IDS, parse_payload
+
+DAMAGED = 200
+SMALL_BYTES = 160
+
+
+def small() -> list[bytes]:
+    """So many small payloads, of all codecs and modes by turns."""
+    ordered = sorted({payload for _, payload in payloads().values() if len(payload) <= SMALL_BYTES})
+    random.Random(5).shuffle(ordered)
+    return ordered[:DAMAGED]
+
+
+def assert_refused(data: bytes) -> None:
+    with pytest.raises(FormatError):
+        decoder().decode([data])
+
+
+def test_the_payloads_are_sound_and_of_all_kinds() -> None:
+    kinds, layouts = set(), set()
+    for name, (image, payload) in payloads().items():
+        decoded = decoder().decode([payload])[0]
+        assert decoded.dtype == image.dtype, name
+        assert np.array_equal(decoded, image), name
+        assert resealed(payload) == payload, name
+        assert inspect_payload(payload).shape == image.shape, name
+        parsed = parse_payload(payload)
+        kinds.add((parsed.header.codec, parsed.header.bit_depth))
+        if parsed.header.codec == "planes":
+            layouts.add((parsed.tiles[0][0], *(part.codec for part in part_headers(parsed))))
+        region = (image.shape[0] // 2, image.shape[1] // 3, 1, 1)
+        part = decoder().decode([payload], [region])[0]
+        assert np.array_equal(part, image[region[0] : region[0] + 1, region[1] : region[1] + 1]), name
+    assert kinds >= {("raw", 8), ("raw", 16), ("wave", 8), ("webp", 8), ("deep", 8), ("deep", 16), ("planes", 16)}
+    assert {codec for codec, _ in kinds} <= set(CODEC_IDS)
+    assert {layout for layout, *_ in layouts} >= {0, 1, 2, 4, 5, 6, 14}
+    assert len(small()) == DAMAGED
+    assert {parse_payload(payload).header.codec for payload in small()} == {"raw", "wave", "webp", "deep", "planes"}
+
+
+@pytest.mark.parametrize("count", [12, pytest.param(DAMAGED, marks=pytest.mark.slow)])
+def test_every_flipped_bit_of_two_hundred_payloads_is_refused(count: int) -> None:
+    for payload in small()[:count]:
+        data = bytearray(payload)
+        for bit in range(8 * len(payload)):
+            data[bit // 8] ^= 1 << bit % 8
+            assert_refused(bytes(data))
+            data[bit // 8] ^= 1 << bit % 8
+
+
+def test_every_truncation_of_two_hundred_payloads_is_refused() -> None:
+    stranger = Decoder("cpu")
+    for payload in small():
+        for length in range(len(payload)):
+            assert_refused(payload[:length])
+        # Nor is damage taken for a model that is missing.
+        with pytest.raises(FormatError):
+            stranger.decode([payload[:-1] + bytes([payload[-1] ^ 1])])
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_a_short_run_of_each_target(target: str) -> None:
+    generator = random.Random(7)
+    corpus = seeds(target)
+    for seed in corpus[:50]:
+        TARGETS[target](seed)
+    for _ in range(400):
+        data = bytearray(generator.choice(corpus))
+        for _ in range(generator.randint(1, 4)):
+            place = generator.randrange(len(data))
+            kind = generator.randrange(4)
+            if kind == 0:
+                data[place] ^= 1 << generator.randrange(8)
+            elif kind == 1:
+                data[place] = generator.choice((0, 1, 127, 128, 255))
+            elif kind == 2:
+                del data[place : place + generator.randint(1, 8)]
+            else:
+                data[place:place] = generator.randbytes(generator.randint(1, 8))
+            data = data or bytearray(b"\0")
+        TARGETS[target](bytes(data))
+
+
+def test_a_target_says_what_it_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Decoder, "decode", lambda *_: (_ for _ in ()).throw(PilcError("another error")))
+    with pytest.raises(PilcError, match="another error"):
+        TARGETS["payload"](seeds("payload")[0])
+    assert models(b"none") is None
