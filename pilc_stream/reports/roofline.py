@@ -98,6 +98,14 @@ class KernelRoof:
         """The fields and the prediction as JSON values."""
         return {**asdict(self), "predicted_mb_per_s": self.pixels_per_s * CHANNELS / 1e6}
 
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> KernelRoof:
+        """The inverse of `to_json`."""
+        taken = {**values["resources"], "capability": tuple(values["resources"]["capability"])}
+        return KernelRoof(
+            values["card"], Resources(**taken), Work(**values["work"]), values["blocks"], values["bounds"]
+        )
+
 
 @dataclass(frozen=True)
 class Roofline:
@@ -134,6 +142,12 @@ class Roofline:
             "encode_mb_per_s": self.encode_mb_per_s,
             "picture": {"height": PICTURE[0], "width": PICTURE[1], "decode_seconds": self.picture_seconds},
         }
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Roofline:
+        """The inverse of `to_json`."""
+        kernels = {name: KernelRoof.from_json(one) for name, one in values["kernels"].items()}
+        return Roofline(values["card"], values["profile"], kernels)
 
 
 @cache

@@ -8,8 +8,9 @@ pytest.importorskip("numba_cuda", reason="Numba-CUDA is not installed")
 
 from pilc_stream.backends.cuda.proof import Resources, Work
 from pilc_stream.models.model import load_model
-from pilc_stream.models.shipped import preset_bytes
+from pilc_stream.models.shipped import preset_bytes, preset_names
 from pilc_stream.reports.roofline import REALISTIC, Roofline, ceilings, roof, roofline, table, wavefront
+from pilc_stream.reports.roofline_document import DOCUMENT, recorded, with_table
 
 
 def test_the_wavefront_of_a_tile() -> None:
@@ -56,3 +57,23 @@ def test_fast_is_predicted_to_do_a_gigabyte_each_way_on_a_v100() -> None:
     line = roofline("V100", "fast", load_model(preset_bytes("fast")).spec)
     print(table([line]))
     assert min(line.encode_mb_per_s, line.decode_mb_per_s) >= 1000
+
+
+def test_the_document_shows_the_record() -> None:
+    text = DOCUMENT.read_text()
+    assert with_table(text) == text, "run: python -m pilc_stream.reports.roofline_document"
+    assert {(line.card, line.profile) for line in recorded()} == {
+        (card, profile) for card in ceilings() for profile in preset_names()
+    }
+
+
+def test_the_recorded_predictions_reach_the_goals_on_a_v100() -> None:
+    v100 = {line.profile: line for line in recorded() if line.card == "V100"}
+    for profile, goal in (("fast", 1000), ("high", 200)):
+        assert min(v100[profile].encode_mb_per_s, v100[profile].decode_mb_per_s) >= goal
+    assert all(line.kernels["decode"].resources.spill_bytes == 0 for line in v100.values())
+
+
+def test_a_roofline_goes_through_json() -> None:
+    for line in recorded():
+        assert Roofline.from_json(line.to_json()) == line

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from numba import cuda as numba_cuda
@@ -125,6 +126,18 @@ def team_barrier(wide: Any) -> None:
         cuda.syncthreads()
     else:
         syncwarp()
+
+
+@contextmanager
+def compiling_for(capability: tuple[int, int]) -> Iterator[None]:
+    """Numba-CUDA compiles for this capability, and asks no NVRTC, a library of 90 MB, whether there is such a one."""
+    from numba.cuda import config as compiler  # type: ignore[attr-defined]
+
+    before, compiler.FORCE_CUDA_CC = compiler.FORCE_CUDA_CC, capability
+    try:
+        yield
+    finally:
+        compiler.FORCE_CUDA_CC = before
 
 
 def new_stream() -> Any:
@@ -263,6 +276,7 @@ __all__ = [
     "ballot",
     "bit_count",
     "check_device",
+    "compiling_for",
     "cuda",
     "device_function",
     "follow",
