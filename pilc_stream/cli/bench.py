@@ -37,7 +37,8 @@ from pilc_stream.errors import UsageError
 @click.option(
     "--card",
     is_flag=True,
-    help="Time every stage on this machine's CUDA card, on batches of small, middle and large pictures.",
+    help="Time every stage on this machine's CUDA card, on batches of small, middle and large pictures, for five minutes "
+    "at most. `--device cuda` without SOURCE does the same.",
 )
 @click.option(
     "--loaders",
@@ -79,6 +80,7 @@ def bench(
     from pilc_stream.codecs import profiles as known_profiles
 
     names = profiles or [name for name in known_profiles() if name != "raw"]
+    card = card or (device == "cuda" and not (sources or roofline or loaders))
     if roofline or card:
         if sources or loaders or (roofline and card):
             raise UsageError("--roofline and --card take neither SOURCE nor each other, nor --loaders.")
