@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from pilc_stream.reports.loader_tables import loaders_table
 from pilc_stream.reports.markdown import costs_table, rates_table, savings_table, speeds_table
 from pilc_stream.reports.records import recorded
 from pilc_stream.reports.report import Report, build_report, shipped_costs
@@ -25,6 +26,7 @@ TABLES: dict[str, Callable[[Report], str]] = {
     "frontier-rates": rates_table,
     "frontier-savings": savings_table,
     "frontier-speeds": speeds_table,
+    "loaders": lambda _: loaders_table(),
 }
 
 

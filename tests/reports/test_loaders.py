@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 import textwrap
 from pathlib import Path
@@ -11,7 +12,16 @@ import numpy as np
 import pytest
 
 from pilc_stream.errors import UsageError, VerifyError
-from pilc_stream.reports.loaders import Loader, bench_loaders, loader_table, peer_loaders
+from pilc_stream.reports.loader_tables import loaders_table
+from pilc_stream.reports.loaders import (
+    Loader,
+    LoaderFigures,
+    LoaderReport,
+    bench_loaders,
+    loader_table,
+    peer_loaders,
+)
+from pilc_stream.reports.machine import machine_facts
 from pilc_stream.reports.sets import ImageSet
 
 
@@ -72,6 +82,23 @@ def test_a_loader_that_cannot_run_is_skipped_with_its_reason() -> None:
     report = bench_loaders(image_set(), [loader], workers=1, rounds=1, pass_images=1)
     assert report.loaders[0].skipped == "ImportError: no such library"
     assert "broken           skipped: ImportError: no such library" in loader_table(report)
+
+
+def test_a_record_becomes_a_table(tmp_path: Path) -> None:
+    record = tmp_path / "loaders.json"
+    assert loaders_table(record) == "Not recorded on any machine yet.\n"
+    quick = LoaderFigures(loader="quick", stored_bytes=250, samples_per_s=1234.5)
+    absent = LoaderFigures(loader="absent", skipped="ImportError: no such library")
+    reports = [
+        LoaderReport(images=name, samples=9, raw_bytes=1000, batch=3, workers=2, rounds=1, loaders=(quick, absent))
+        for name in ("small", "large")
+    ]
+    document = {"machine": machine_facts(), "loaders": [report.to_json() for report in reports]}
+    record.write_text(json.dumps(document))
+    lines = loaders_table(record).splitlines()
+    assert lines[0].startswith("On 2 of ")
+    assert lines[2].startswith("| loader | small (batches of 3), images/s, share of raw bytes | large (batches of 3)")
+    assert lines[4:] == ["| `quick` | 1,234, 25.0% | 1,234, 25.0% |", "| `absent` |  |  |"]
 
 
 def test_a_set_without_images_is_refused() -> None:
