@@ -109,7 +109,7 @@ def fit(
     net.quantise(False)
     seconds = max(60 * minutes - (time.monotonic() - started), 1e-3)
     done = _optimise(net, rows, seconds, steps, generator, report_every, progress)
-    round_weights(net, rows)
+    round_weights(net, rows, batch_bits)
     after = mean_bits(net, held_out)
     run = {
         "fitted_from": {"profile": start.profile, "sha256": start.sha256},

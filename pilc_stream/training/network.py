@@ -33,6 +33,9 @@ MAX_SHIFT = 14
 
 NOISE_SAMPLES = 1 << 22
 
+WEIGHT_NOISE = 0.4
+"""In steps of the integer weights: less than the one of plain rounding, as most of it is made up for (`rounding`)."""
+
 
 def training_dtype() -> torch.dtype:
     """The type in which hidden layers are trained on this machine."""
@@ -98,8 +101,8 @@ class IntegerLinear(nn.Module):
         if not self.quantised:
             weight = self.weight
             if self.training:
-                # Noise as large as the rounding to come: it keeps rows from growing a few weights that dwarf the rest.
-                weight = weight + (torch.rand_like(weight) - 0.5) / factor[:, None]
+                # The noise of the rounding to come: it keeps rows from growing a few weights that dwarf the rest.
+                weight = weight + (torch.rand_like(weight) - 0.5) * (WEIGHT_NOISE / factor[:, None])
             return nn.functional.linear(values, weight.to(values.dtype), self.bias.to(values.dtype))
         weight_scaled = self.weight * factor[:, None]
         rounded = torch.round(weight_scaled).clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)

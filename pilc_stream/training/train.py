@@ -121,7 +121,7 @@ def train(
             bits_sum, bits_count, reported = 0.0, 0, time.monotonic()
 
     float_bits = mean_bits(net, held_out)
-    round_weights(net, rows)
+    round_weights(net, rows, batch_bits)
     run = {
         "recipe": recipe.to_json(),
         "taken_over": state.taken_over,
