@@ -13,11 +13,14 @@ from small_model import SPECS, random_model
 
 pytest.importorskip("numba_cuda", reason="Numba-CUDA is not installed")
 
+from pilc_stream.backends import open_engine
 from pilc_stream.backends.cuda.batch import BATCH_BYTES, DecodingBatch, EncodingBatch
+from pilc_stream.backends.cuda.engine import BUDGET_VARIABLE, DEFAULT_BUDGET_BYTES, default_budget
 from pilc_stream.backends.cuda.memory import Sizes, Slot, part_bytes
 from pilc_stream.backends.cuda.plan import BYTES, Plan, ring_rows, team_log2, words_of
 from pilc_stream.backends.cuda.tensor_plan import LIFT, TensorPlan
 from pilc_stream.backends.cuda.work import Shapes, batches, runs
+from pilc_stream.errors import UsageError
 from pilc_stream.models.spec import EARLIER_INPUTS, WaveSpec
 
 
@@ -123,6 +126,23 @@ def test_a_team_has_a_thread_for_each_pixel_of_a_step_and_a_ring_for_its_rows(he
 def test_shared_memory_of_the_usual_block_fits_three_times_on_volta() -> None:
     six = WaveSpec(SPECS["six"].neighbours, taps=6, trunk=(22,), head=11)
     assert 3 * 4 * Plan(six).shared_words(128, 1) <= 96 << 10
+
+
+def test_the_environment_sets_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(BUDGET_VARIABLE, raising=False)
+    assert default_budget() == DEFAULT_BUDGET_BYTES
+    monkeypatch.setenv(BUDGET_VARIABLE, "300")
+    assert default_budget() == 300 << 20
+    for odd in ("", "0", "-1", "4G"):
+        monkeypatch.setenv(BUDGET_VARIABLE, odd)
+        with pytest.raises(UsageError, match="give a whole number"):
+            default_budget()
+
+
+@pytest.mark.parametrize("device", ["cuda:", "cuda:x", "cpu:1", "cuda:-1", "gpu"])
+def test_a_device_has_a_known_name(device: str) -> None:
+    with pytest.raises(UsageError, match="is unknown; known: auto"):
+        open_engine(device)
 
 
 tile_shapes = st.tuples(st.integers(1, 300), st.integers(1, 300), st.sampled_from([1, 3]), st.integers(0, 5))

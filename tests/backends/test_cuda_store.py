@@ -86,6 +86,13 @@ def test_the_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert kernel_folder() == tmp_path / "pilc-stream" / "kernels"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert kernel_folder() is None
 
 
 def test_a_name_follows_from_the_card(volta: Path, monkeypatch: pytest.MonkeyPatch) -> None:

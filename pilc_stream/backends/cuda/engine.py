@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -24,11 +25,14 @@ from pilc_stream.backends.cuda.shim import (
     is_out_of_memory,
 )
 from pilc_stream.backends.cuda.work import Ints, Shapes, batches
-from pilc_stream.errors import DeviceError, FormatError
+from pilc_stream.errors import DeviceError, FormatError, UsageError
 from pilc_stream.models.model import WaveModel
 
 DEFAULT_BUDGET_BYTES = 4 << 30
 """Device memory for all batches in flight: tens of thousands of tiles, enough to fill any card."""
+
+BUDGET_VARIABLE = "PILC_CUDA_MEMORY_MB"
+"""Sets another budget in the environment, in units of ``2**20`` bytes: a training step may need the card's memory."""
 
 SMALLEST_BUDGET_BYTES = 1 << 20
 SLOTS = 2
@@ -45,8 +49,8 @@ Result = TypeVar("Result")
 
 
 class Target(NamedTuple):
-    """Where decoded tiles go: `places` int64 `(tiles, 2)`, first byte in `pixels` and bytes from row to row; `stream`:
-    the handle of the stream that `pixels` may still be in use on."""
+    """Where decoded tiles go: `places` int64 `(tiles, 2)`, first byte in `pixels` (another library's memory) and bytes
+    from row to row; `stream`: the handle of the stream that `pixels` may still be in use on."""
 
     places: Ints
     pixels: Any
@@ -56,23 +60,24 @@ class Target(NamedTuple):
 class CudaEngine:
     """Codes tiles on one CUDA device. May be shared by threads, which take turns.
 
-    `budget_bytes`: device memory for batches, the caller's pixels apart; a single tile that needs more is coded all the
-    same. `device`: its number; None is the one that is current now. `tensor_cores`: whether to use them; by default
-    where the card has them for bytes. Raises DeviceError without a card that can do it.
+    `budget_bytes`: device memory for batches, the caller's pixels apart; by default what the environment says, or
+    4 GiB. A single tile that needs more is coded all the same. `device`: its number; None is the one that is current
+    now. `tensor_cores`: whether to use them; by default where the card has them for bytes. Raises DeviceError without a
+    card that can do it.
     """
 
     name = "cuda"
 
     def __init__(
         self,
-        budget_bytes: int = DEFAULT_BUDGET_BYTES,
+        budget_bytes: int | None = None,
         device: int | None = None,
         *,
         tensor_cores: bool | None = None,
     ) -> None:
         self.device = check_device(device)
         self.tensor_cores = has_tensor_cores(self.device) if tensor_cores is None else tensor_cores
-        self._budget = budget_bytes
+        self._budget = default_budget() if budget_bytes is None else budget_bytes
         self._lock = threading.Lock()
         self._programs: dict[str, Program] = {}
         self._slots: list[Slot] = []
@@ -126,7 +131,7 @@ class CudaEngine:
 
         tensor, pixels, stream = room(pixel_bytes, self.device)
         if jobs:
-            target = Target(np.array(places, np.int64), as_array(pixels), stream)
+            target = Target(np.array(places, np.int64), pixels, stream)
             self._decode(model, jobs, lambda chosen, batch: None, target)
         return tensor
 
@@ -146,15 +151,17 @@ class CudaEngine:
 
         def run(program: Program, budget_bytes: int) -> None:
             refused: dict[int, Status] = {}
+            taken = None
             if target:
+                taken = as_array(target.pixels)
                 for slot in self._slots:
                     follow(slot.stream, target.stream)
 
             def begin(slot: Slot, members: Ints, limit_bytes: int) -> Callable[[], None]:
                 chosen = members.tolist()
                 some = [streams[index] for index in chosen]
-                places, pixels = (target.places[members], target.pixels) if target else (None, None)
-                batch = DecodingBatch(slot, program, shapes.take(members), some, places, pixels, limit_bytes)
+                places = target.places[members] if target else None
+                batch = DecodingBatch(slot, program, shapes.take(members), some, places, taken, limit_bytes)
                 batch.begin()
 
                 def land() -> None:
@@ -236,6 +243,16 @@ class CudaEngine:
         if model.sha256 not in self._programs:
             self._programs[model.sha256] = Program(model, tensor_cores=self.tensor_cores)
         return self._programs[model.sha256]
+
+
+def default_budget() -> int:
+    """Bytes of device memory that an engine may use where nobody says. Raises UsageError for an odd variable."""
+    text = os.environ.get(BUDGET_VARIABLE)
+    if text is None:
+        return DEFAULT_BUDGET_BYTES
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"{BUDGET_VARIABLE} is {text!r}: give a whole number of 2**20 bytes, 1 or more")
+    return int(text) << 20
 
 
 def _refuse(job: TileJob, status: Status) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from pilc_stream.backends.cuda.shim import cuda, new_stream
+from pilc_stream.backends.cuda.shim import cuda, give_back, new_stream
 
 Sizes = Mapping[str, tuple[int, DTypeLike]]
 """Name -> number of elements and their type."""
@@ -48,6 +48,7 @@ class Slot:
         if kind not in self._memory or self._memory[kind].size < needed:
             # The old piece goes first: both together may be more than there is.
             self._memory.pop(kind, None)
+            give_back()
             self._memory[kind] = allocate(max(needed, min(int(needed * _HEADROOM), limit_bytes)), np.uint8)
         at = 0
         for name, (count, dtype) in sizes.items():
@@ -99,3 +100,4 @@ class Slot:
     def free(self) -> None:
         """Give the memory back."""
         self._parts, self._memory = {}, {}
+        give_back()

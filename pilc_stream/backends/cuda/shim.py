@@ -151,6 +151,12 @@ def new_stream() -> Any:
     return cuda.external_stream(int(driver.cuStreamCreate(binding.CUstream_flags.CU_STREAM_NON_BLOCKING.value)))
 
 
+def give_back() -> None:
+    """Free the memory of arrays that are gone, which Numba puts off."""
+    if not SIMULATED:
+        cuda.current_context().deallocations.clear()
+
+
 def follow(stream: Any, handle: int) -> None:
     """Let what is queued on `stream` from now on wait for what another library has queued on its stream `handle`."""
     if SIMULATED:
@@ -281,6 +287,7 @@ __all__ = [
     "device_function",
     "follow",
     "gather",
+    "give_back",
     "has_tensor_cores",
     "int64",
     "is_cuda_error",

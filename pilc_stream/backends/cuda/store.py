@@ -23,7 +23,7 @@ from pilc_stream.backends.cuda.shim import cuda
 FOLDER_VARIABLE = "PILC_KERNEL_CACHE"
 """Names another folder in the environment; an empty one means none."""
 
-SOURCES = ("backends/cuda/*.py", "backends/vector.py", "arith/*.py", "models/spec.py")
+SOURCES = ("backends/cuda/*.py", "backends/lanes.py", "arith/*.py", "models/spec.py")
 """What kernels are made from, in the package."""
 
 
@@ -32,7 +32,12 @@ def kernel_folder() -> Path | None:
     named = os.environ.get(FOLDER_VARIABLE)
     if named is not None:
         return Path(named) if named else None
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pilc-stream" / "kernels"
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        # A user without a home, as containers have them.
+        return None
+    return base / "pilc-stream" / "kernels"
 
 
 @cache
