@@ -10,10 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def cluster() -> Iterator[Cluster]:
     address = f"http://127.0.0.1:{dashboard}"
     try:
         end = time.monotonic() + 300
-        while not _answers(f"{address}/api/version"):
+        while not _takes_jobs(address, env["RAY_AUTH_TOKEN"]):
             assert head.poll() is None, Path(f"{folder}/start.log").read_text()
             assert time.monotonic() < end, Path(f"{folder}/start.log").read_text()
             time.sleep(0.5)
@@ -77,14 +77,12 @@ def cluster() -> Iterator[Cluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _answers(url: str) -> bool:
+def _takes_jobs(address: str, token: str) -> bool:
+    request = urllib.request.Request(f"{address}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=10) as answer:
             return bool(answer.status == 200)
-    except urllib.error.HTTPError:
-        # It answers, and wants the token.
-        return True
-    except OSError:
+    except (OSError, HTTPException):
         return False
 
 
