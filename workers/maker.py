@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from pilc_stream.codecs import Codec, Decoder, open_codec
 from pilc_stream.errors import ModelError, ModelNotFoundError, PilcError
+from pilc_stream.images import Keep
 from pilc_stream.pipeline.again import KeptShard
 from pilc_stream.pipeline.compress import CompressSettings, ShardResult, make_shard
 from pilc_stream.pipeline.statistics import StageTimes
@@ -58,6 +59,7 @@ class WorkerSpec:
     verify: Verify
     max_pixels: int
     columns: pa.Schema
+    keep: Keep = "display"
 
 
 class ShardMaker:
@@ -75,6 +77,7 @@ class ShardMaker:
         self._settings = CompressSettings(
             verify=spec.verify,
             max_pixels=spec.max_pixels,
+            keep=spec.keep,
             decode_threads=decode_threads(spec.threads),
             threads=spec.threads,
         )

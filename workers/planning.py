@@ -91,6 +91,7 @@ class JobPlan:
             max_pixels=self.settings.max_pixels,
             shard_bytes=self.settings.shard_size,
             columns={field.name: str(field.type) for field in self.columns},
+            keep=self.settings.keep,
         )
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from pilc_stream.errors import UsageError
-from pilc_stream.images import DEFAULT_MAX_PIXELS
+from pilc_stream.images import DEFAULT_MAX_PIXELS, Keep
 from pilc_stream.pipeline.plan import DEFAULT_SHARD_BYTES
 from pilc_stream.pipeline.sources import AUTO, KINDS
 
@@ -36,7 +36,8 @@ class JobSettings:
     `on_existing`: what to do where the destination holds a data set: go on with it if it is the same job, refuse, or
     delete it first. `retry_failed`: also redo the committed shards that hold records that failed.
     `verify`: which payloads are decoded again and compared before they are written.
-    `max_pixels`: larger images count as undecodable. `storage_options`: for sources and destination.
+    `max_pixels`: larger images count as undecodable. `keep`: what of a file comes along with its pixels.
+    `storage_options`: for sources and destination.
     """
 
     sources: tuple[str, ...]
@@ -56,6 +57,7 @@ class JobSettings:
     verify: Verify = "all"
     limit: int | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
+    keep: Keep = "display"
     storage_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -63,7 +65,7 @@ class JobSettings:
             raise UsageError("No source was given: name at least one folder, glob or image file to compress.")
         if not self.destination:
             raise UsageError("No destination was given: name the folder or URL that the data set is to be written to.")
-        for name, choices in (("device", Device), ("on_existing", OnExisting), ("verify", Verify)):
+        for name, choices in (("device", Device), ("on_existing", OnExisting), ("verify", Verify), ("keep", Keep)):
             if getattr(self, name) not in get_args(choices):
                 raise UsageError(
                     f"{_flag(name)}: {getattr(self, name)!r} is unknown; choose one of {', '.join(get_args(choices))}."

@@ -88,6 +88,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Which payloads are decoded again and compared before they are written; sample is 1 in 16.",
 )
+@click.option(
+    "--keep",
+    type=click.Choice(["display", "pixels", "source"]),
+    default="display",
+    show_default=True,
+    help="What comes along with the pixels: all that affects display, nothing, or the file byte for byte.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Take only so many images, the first by name.")
 @click.option(
     "--max-pixels",

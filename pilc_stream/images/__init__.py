@@ -2,20 +2,24 @@
 
 from pilc_stream.images.decode import DEFAULT_MAX_PIXELS, decode_image, probe_image
 from pilc_stream.images.encode import encode_png, picture, shown
+from pilc_stream.images.frame import framed, source_of
 from pilc_stream.images.kept import decode_kept
-from pilc_stream.images.pixels import MODE_CHANNELS, ImageHeader, NotRepresentable, Pixels, pixel_sha256
+from pilc_stream.images.pixels import MODE_CHANNELS, ImageHeader, Keep, NotRepresentable, Pixels, pixel_sha256
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
     "MODE_CHANNELS",
     "ImageHeader",
+    "Keep",
     "NotRepresentable",
     "Pixels",
     "decode_image",
     "decode_kept",
     "encode_png",
+    "framed",
     "picture",
     "pixel_sha256",
     "probe_image",
     "shown",
+    "source_of",
 ]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pilc_stream.errors import ImageError
-from pilc_stream.images.metadata import PNG_SIGNATURE, Chunk, png_chunk, unpack_extras
+from pilc_stream.images.metadata import FRAME, PNG_SIGNATURE, Chunk, png_chunk, unpack_extras
 from pilc_stream.images.pixels import MODE_CHANNELS, WIDE_MODES, Pixels
 
 # A PNG begins with 8 bytes of signature and an IHDR chunk of 25.
@@ -35,7 +35,8 @@ def encode_png(pixels: Pixels, *, optimize: bool = False) -> bytes:
     """
     array, mode = pixels.array, pixels.mode
     check_pixels(array, mode)
-    chunks = unpack_extras(pixels.extras, MODE_CHANNELS[mode], 8 * array.itemsize)
+    found = unpack_extras(pixels.extras, MODE_CHANNELS[mode], 8 * array.itemsize)
+    chunks = [chunk for chunk in found if chunk.name != FRAME]
     if mode == "P":
         chunks.sort(key=lambda chunk: chunk.name not in _BEFORE_PALETTE)
         level = _SMALLEST if optimize else _COMPRESS_LEVEL

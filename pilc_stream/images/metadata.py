@@ -39,8 +39,12 @@ TAGS: dict[bytes, int] = {
     b"iTXt": 15,
     b"PLTE": 16,
     b"tRNS": 17,
+    b"frAm": 18,
 }
 """Chunk type to tag byte, for the chunks whose meaning is known."""
+
+FRAME = b"frAm"
+"""A chunk of our own: what a source file has around its samples (`images.frame`). It is not written into PNG files."""
 
 MAX_EXTRAS_BYTES = 1 << 24
 """Largest blob taken; a file with more metadata is kept as it came."""
@@ -54,7 +58,7 @@ _NAMES = {tag: name for name, tag in TAGS.items()}
 _FIXED_LENGTHS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4, b"mDCV": 24, b"cLLI": 8, b"pHYs": 9, b"tIME": 7}
 _REPEATABLE = frozenset((b"tEXt", b"zTXt", b"iTXt"))
 # Chunks that say how the pixel data of this very file is stored; the pixels are stored anew.
-_STRUCTURAL = frozenset((b"PLTE", b"tRNS", b"hIST", b"sPLT", b"acTL", b"fcTL", b"fdAT"))
+_STRUCTURAL = frozenset((FRAME, b"PLTE", b"tRNS", b"hIST", b"sPLT", b"acTL", b"fcTL", b"fdAT"))
 
 
 class Chunk(NamedTuple):
@@ -230,6 +234,8 @@ def _well_formed(name: bytes, data: bytes, sample: _Sample) -> bool:
     if fixed is not None and len(data) != fixed:
         return False
     match name:
+        case b"frAm":
+            return len(data) > 5
         case b"PLTE":
             return len(data) % 3 == 0 and 3 <= len(data) <= 768
         case b"tRNS":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from pilc_stream.errors import ImageError
 
 MODE_CHANNELS = {"1": 1, "L": 1, "P": 1, "I": 1, "I;16": 1, "I;16B": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 """Modes that are coded, with their number of channels."""
+
+Keep = Literal["display", "pixels", "source"]
+"""What a coded image keeps: all that affects display, pixels (and palettes) alone, or the source file byte for byte."""
 
 WIDE_MODES = frozenset(("I", "I;16", "I;16B"))
 """Those whose samples always have 16 bits; L has 8, LA, RGB and RGBA have 8 or 16."""

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
+from typing import get_args
 
 import pyarrow as pa
 
 from pilc_stream.codecs import Codec, Decoder
 from pilc_stream.errors import StorageError, UsageError
-from pilc_stream.images import DEFAULT_MAX_PIXELS
+from pilc_stream.images import DEFAULT_MAX_PIXELS, Keep
 from pilc_stream.pipeline.again import KeptShard
 from pilc_stream.pipeline.coding import Coder, Verify
 from pilc_stream.pipeline.loading import LoadLimits, load_batches
@@ -40,11 +41,12 @@ BatchProgress = Callable[[Sequence[Record], StageTimes], None]
 
 @dataclass(frozen=True, slots=True)
 class CompressSettings:
-    """How a shard is made. Only `max_pixels` can change what a shard holds; the others trade time for memory or trust.
+    """How a shard is made. `max_pixels` and `keep` change what a shard holds; the others trade time for memory or trust.
 
     `verify`: which payloads are decoded again and compared before they are written.
     `batch_pixels`: pixels coded together; about two batches are in memory, four bytes a pixel and the codec's needs.
     `max_pixels`: images above it count as undecodable.
+    `keep`: what comes along with pixels: all that affects display, nothing, or the source file byte for byte.
     `read_ahead_bytes`: source bytes fetched ahead of the decoder, by `read_threads` threads (they mostly wait).
     `decode_threads`: threads that decode image files.
     `device`, `threads`: of the decoder that verifies, where none is handed over.
@@ -53,6 +55,7 @@ class CompressSettings:
     verify: Verify = "all"
     batch_pixels: int = DEFAULT_BATCH_PIXELS
     max_pixels: int = DEFAULT_MAX_PIXELS
+    keep: Keep = "display"
     read_ahead_bytes: int = 32 << 20
     read_threads: int = 8
     decode_threads: int = 2
@@ -62,6 +65,8 @@ class CompressSettings:
     def __post_init__(self) -> None:
         if self.verify not in ("all", "sample", "none"):
             raise UsageError(f"verify: {self.verify!r} is unknown; choose 'all', 'sample' or 'none'")
+        if self.keep not in get_args(Keep):
+            raise UsageError(f"keep: {self.keep!r} is unknown; choose one of {', '.join(get_args(Keep))}")
         for name in ("batch_pixels", "max_pixels", "read_ahead_bytes", "read_threads", "decode_threads", "threads"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}: {getattr(self, name)} is not possible; it must be at least 1")
@@ -178,6 +183,7 @@ def _code(
     limits = LoadLimits(
         batch_pixels=settings.batch_pixels,
         max_pixels=settings.max_pixels,
+        keep=settings.keep,
         read_ahead_bytes=settings.read_ahead_bytes,
         read_threads=settings.read_threads,
         decode_threads=settings.decode_threads,

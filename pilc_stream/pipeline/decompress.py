@@ -8,6 +8,7 @@ that was interrupted is simply run again.
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pilc_stream.errors import FormatError, ImageError, PilcError, StorageError, UsageError
-from pilc_stream.images import DEFAULT_MAX_PIXELS, Pixels, decode_image, encode_png
+from pilc_stream.images import DEFAULT_MAX_PIXELS, Pixels, decode_image, encode_png, source_of
 from pilc_stream.pipeline.naming import Names, unsafe
 from pilc_stream.pipeline.reading import (
     BATCH_RAW_BYTES,
@@ -94,8 +95,9 @@ def export(
     .png (see `naming`). Kept sources become PNG too where that loses nothing (a JPEG does, a palette image does not);
     the others are written as they came under their own key.
     Format "npy": the same with NumPy arrays (uint8, (H, W) or (H, W, 3)) instead of PNG.
-    Format "source": the files that were kept as they came, byte for byte under their own keys. Coded images have
-    no such bytes any more: they are counted as `unavailable`, or refused with UsageError where there is nothing else.
+    Format "source": the files that were kept as they came, byte for byte under their own keys, and those that a job
+    with keep "source" coded. Other coded images have no such bytes any more: they are counted as `unavailable`, or
+    refused with UsageError where there is nothing else.
     Keys that would lead out of `destination` are not written but listed.
     `device` and `threads` decode payloads; `threads` also encode and write files.
     Raises UsageError for an unknown format or a destination inside the data set, StorageError where writing fails.
@@ -106,7 +108,7 @@ def export(
     if f"{target.url.rstrip('/')}/".startswith(f"{manifest.store.url.rstrip('/')}/"):
         raise UsageError(f"{target.url}: the destination lies inside the data set; choose another folder")
     kept = sum(entry.failed + entry.fallback for entry in manifest.shards)
-    if format == "source" and manifest.rows and not kept:
+    if format == "source" and manifest.rows and not kept and manifest.job.get("keep") != "source":
         raise UsageError(
             f"{manifest.url}: all {manifest.rows} images were coded from their pixels, so none has its source's bytes; "
             "decompress with the format 'png' or 'npy', whose pixels are exactly those of the sources"
@@ -132,6 +134,7 @@ class _Export:
         self._max_pixels = max_pixels
         self._progress = progress
         self._decoder = decoder_for(manifest, device, threads)
+        self._gives_files_back = manifest.job.get("keep") == "source"
         self._unreadable: set[int] = set()
         self._failed: list[Finding] = []
         self._files = self._file_bytes = self._as_they_came = self._unavailable = 0
@@ -201,7 +204,7 @@ class _Export:
         coded: list[tuple[Row, bytes]] = []
         for row, payload in zip(rows, payloads, strict=True):
             is_source = row.codec == SOURCE_CODEC
-            if self._format == "source" and not is_source:
+            if self._format == "source" and not is_source and not self._gives_files_back:
                 self._unavailable += 1
                 continue
             fault = unsafe(row.key)
@@ -223,8 +226,20 @@ class _Export:
                 self._failed.append(Finding(entry.path, row.key, fault))
             else:
                 pixels = Pixels(array, row.mode, self._decoder.extras(payload))
-                images.append(_Image(entry.path, row.key, b"", pixels))
+                try:
+                    images.append(self._image(entry, row, pixels))
+                except FormatError as error:
+                    self._failed.append(Finding(entry.path, row.key, str(error)))
         return images
+
+    def _image(self, entry: ShardEntry, row: Row, pixels: Pixels) -> _Image:
+        """What is written of decoded pixels: they, or the file that they came from."""
+        if self._format != "source":
+            return _Image(entry.path, row.key, b"", pixels)
+        source = source_of(pixels)
+        if source is None or hashlib.sha256(source).digest() != row.source_sha256:
+            raise FormatError("the file that its pixels should give back is not the source: its SHA-256 differs")
+        return _Image(entry.path, row.key, source, None)
 
     def _write(self, image: _Image) -> _Written:
         """Make one file and put it. In a thread: touches nothing of the export but its settings."""

@@ -19,7 +19,16 @@ from itertools import chain
 from typing import Any
 
 from pilc_stream.errors import ImageError
-from pilc_stream.images import ImageHeader, NotRepresentable, Pixels, decode_image, pixel_sha256, probe_image
+from pilc_stream.images import (
+    ImageHeader,
+    Keep,
+    NotRepresentable,
+    Pixels,
+    decode_image,
+    framed,
+    pixel_sha256,
+    probe_image,
+)
 from pilc_stream.pipeline.sources import Part
 from pilc_stream.pipeline.statistics import StageTimes
 from pilc_stream.storage import Sample, SourceFile, read_together
@@ -38,6 +47,8 @@ object stores answer many requests side by side."""
 SMALL_IMAGE_PIXELS = 1 << 14
 SMALL_IMAGES_TOGETHER = 32
 """So many small images are handed to a decoding thread at a time."""
+
+NOT_REBUILT = "a file that its pixels do not give back byte for byte"
 
 PIECE_BYTES = 8 << 20
 """Of a part with many samples, what is read at a time."""
@@ -68,13 +79,17 @@ class LoadedImage:
 
 @dataclass(frozen=True, slots=True)
 class LoadLimits:
-    """`batch_pixels`: pixels decoded at a time; `read_ahead_bytes`: source bytes fetched ahead; the rest as named."""
+    """`batch_pixels`: pixels decoded at a time; `read_ahead_bytes`: source bytes fetched ahead; the rest as named.
+
+    `keep`: what comes along with the pixels.
+    """
 
     batch_pixels: int
     max_pixels: int
     read_ahead_bytes: int
     read_threads: int
     decode_threads: int
+    keep: Keep = "display"
 
 
 def load_batches(
@@ -94,7 +109,7 @@ def load_batches(
         for pixels, group in _grouped(_fetched(parts, limits, readers, times, only), limits.batch_pixels):
             if waiting and waiting[0][0] + pixels > 2 * limits.batch_pixels:
                 yield _collect(waiting.popleft()[1], times)
-            waiting.append((pixels, [decoders.submit(_decode, some, limits.max_pixels) for some in _portions(group)]))
+            waiting.append((pixels, [decoders.submit(_decode, some, limits) for some in _portions(group)]))
             group.clear()
             if len(waiting) > 1:
                 yield _collect(waiting.popleft()[1], times)
@@ -255,17 +270,22 @@ def _probe(sample: Sample, max_pixels: int) -> LoadedImage:
     return image
 
 
-def _decode(portion: list[LoadedImage], max_pixels: int) -> tuple[list[LoadedImage], float]:
+def _decode(portion: list[LoadedImage], limits: LoadLimits) -> tuple[list[LoadedImage], float]:
     start = time.perf_counter()
     for image in portion:
         if not image.error:
-            _decode_one(image, max_pixels)
+            _decode_one(image, limits)
     return portion, time.perf_counter() - start
 
 
-def _decode_one(image: LoadedImage, max_pixels: int) -> None:
+def _decode_one(image: LoadedImage, limits: LoadLimits) -> None:
     try:
-        image.pixels = decode_image(image.data, max_pixels=max_pixels)
+        image.pixels = decode_image(image.data, max_pixels=limits.max_pixels, metadata=limits.keep != "pixels")
+        if limits.keep == "source":
+            image.pixels = framed(image.data, image.pixels)
+            if image.pixels is None:
+                image.refusal = NOT_REBUILT
+                return
         image.pixel_sha256 = pixel_sha256(image.pixels.array)
     except NotRepresentable as refusal:
         image.header, image.refusal = refusal.header, refusal.reason

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pilc_stream.errors import UsageError
+from pilc_stream.images import Keep
 from pilc_stream.pipeline.sources import Part
 
 PLAN_VERSION = 1
@@ -102,12 +103,13 @@ def job_fingerprint(
     shard_bytes: int = DEFAULT_SHARD_BYTES,
     max_images: int = MAX_SHARD_IMAGES,
     columns: Mapping[str, str] | None = None,
+    keep: Keep = "display",
 ) -> dict[str, Any]:
     """What must be equal for a job to go on where another stopped: everything that decides the bytes of a shard.
 
     Devices, threads, batches and verification are left out: they change how fast the same bytes come. The values are
     JSON scalars, compared field by field under these names; `columns`, the names and types of the user's own columns,
-    is left out where there are none.
+    is left out where there are none, `keep` where it is the usual one.
     """
     _check_limits(shard_bytes, max_images)
     return {
@@ -122,6 +124,7 @@ def job_fingerprint(
         "source_bytes": listing.source_bytes,
         "listing_sha256": listing.sha256,
         **({"columns": dict(columns)} if columns else {}),
+        **({"keep": keep} if keep != "display" else {}),
     }
 
 

@@ -48,6 +48,7 @@ def dataset_of(tmp_path: Path, folder_of: Callable[[Files], Path]) -> Callable[.
             model_sha256=codec.model_sha256,
             max_pixels=1 << 20,
             shard_bytes=shard_bytes,
+            keep=settings.get("keep", "display"),
         )
         create_job(store, job)
         for task in plan_shards(expand([str(folder)]), shard_bytes):

@@ -23,7 +23,7 @@ from PIL import Image
 
 from pilc_stream.codecs import Codec, Decoder, open_codec
 from pilc_stream.errors import DeviceError, ModelError, StorageError, UsageError
-from pilc_stream.images import decode_image
+from pilc_stream.images import Pixels, decode_image, source_of
 from pilc_stream.pipeline import coding
 from pilc_stream.pipeline.compress import CompressSettings, ShardResult, compress_shard, make_shard
 from pilc_stream.pipeline.plan import ShardTask, plan_shards
@@ -187,14 +187,15 @@ def test_bad_files_cost_themselves_only(folder_of: Any, photo_like: Any, file_of
 
 
 def test_what_is_not_taken_is_counted_not_listed(folder_of: Any, photo_like: Any, file_of: Any, store: Store) -> None:
-    palette = io.BytesIO()
-    Image.fromarray(photo_like(16, 16)).quantize(16).save(palette, "PNG")
+    inks, floats = io.BytesIO(), io.BytesIO()
+    Image.fromarray(photo_like(12, 16, 4), "CMYK").save(inks, "TIFF")
+    Image.fromarray(photo_like(8, 8, None).astype(np.float32)).save(floats, "TIFF")
     folder = folder_of(
         {
-            "alpha.png": file_of(photo_like(12, 16, 4)),
-            "alpha-2.png": file_of(photo_like(12, 16, 4, seed=1)),
-            "deep.png": file_of(photo_like(8, 8, None).astype(np.uint16) * 255),
-            "palette.png": palette.getvalue(),
+            "inks.tif": inks.getvalue(),
+            "inks-2.tif": inks.getvalue(),
+            "floats.tif": floats.getvalue(),
+            "key.png": file_of(photo_like(8, 8, None), transparency=7),
         }
     )
     result = make_shard(_task(folder), open_codec("raw"), store)
@@ -202,11 +203,58 @@ def test_what_is_not_taken_is_counted_not_listed(folder_of: Any, photo_like: Any
     _assert_sound(rows, folder)
     assert (result.entry.failed, result.entry.fallback, result.errors) == (0, 4, ())
     assert result.statistics is not None
-    assert result.statistics.fallback == {"alpha channel": 2, "16 bits per sample": 1, "palette colours": 1}
-    alpha = next(row for row in rows if row["key"] == "alpha.png")
-    assert (alpha["width"], alpha["height"], alpha["channels"], alpha["mode"]) == (16, 12, 4, "RGBA")
-    assert (alpha["raw_bytes"], alpha["pixel_sha256"]) == (0, bytes(32))
+    reasons = {"CMYK colours": 2, "floating-point samples": 1, "transparent colour": 1}
+    assert result.statistics.fallback == reasons
+    kept = next(row for row in rows if row["key"] == "inks.tif")
+    assert (kept["width"], kept["height"], kept["channels"], kept["mode"]) == (16, 12, 4, "CMYK")
+    assert (kept["raw_bytes"], kept["pixel_sha256"]) == (0, bytes(32))
     assert result.entry.sub_pixels == 0
+
+
+@pytest.mark.parametrize("keep", ["display", "pixels", "source"])
+def test_what_is_kept_of_files_of_all_modes(
+    keep: Any, folder_of: Any, photo_like: Any, file_of: Any, store: Store
+) -> None:
+    palette, bits = io.BytesIO(), io.BytesIO()
+    Image.fromarray(photo_like(40, 40)).quantize(16).save(palette, "BMP")
+    Image.fromarray(photo_like(40, 40, None) > 120).save(bits, "PNG")
+    folder = folder_of(
+        {
+            "alpha.tif": file_of(photo_like(40, 44, 4), "TIFF"),
+            "bits.png": bits.getvalue(),
+            "colour.bmp": file_of(photo_like(40, 44), "BMP", dpi=(96, 96)),
+            "deep.tif": file_of(photo_like(40, 44, None).astype(np.uint16) * 255, "TIFF"),
+            "palette.bmp": palette.getvalue(),
+        }
+    )
+    result = make_shard(_task(folder), open_codec("fast", "cpu"), store, CompressSettings(keep=keep))
+    rows = _rows(store, result)
+    assert result.errors == ()
+    modes = {row["key"]: (row["mode"], row["channels"], row["bit_depth"]) for row in rows if row["codec"] != "source"}
+    expected = {
+        "alpha.tif": ("RGBA", 4, 8),
+        "bits.png": ("1", 1, 8),
+        "colour.bmp": ("RGB", 3, 8),
+        "deep.tif": ("I;16", 1, 16),
+        "palette.bmp": ("P", 1, 8),
+    }
+    if keep == "source":
+        # What is compressed is kept as it came.
+        del expected["bits.png"]
+    assert modes == expected
+    for row in rows:
+        source = (folder / row["key"]).read_bytes()
+        if row["codec"] == "source":
+            assert row["payload"] == source
+            continue
+        assert len(row["payload"]) < len(source)
+        decoder = Decoder("cpu")
+        pixels = Pixels(decoder.decode([row["payload"]])[0], row["mode"], decoder.extras(row["payload"]))
+        assert source_of(pixels) == (source if keep == "source" else None)
+        assert np.array_equal(pixels.array, decode_image(source).array)
+        assert bool(pixels.extras) == (
+            keep == "source" or (keep == "display" and row["key"] != "bits.png") or row["mode"] == "P"
+        )
 
 
 def test_refusals_of_the_codec_are_counted_with_its_name(bitmaps: Path, store: Store) -> None:
