@@ -19,8 +19,7 @@ from pilc_stream.arith import fixed, predictor
 from pilc_stream.backends.cuda import symbols
 from pilc_stream.backends.cuda.plain import PlainOps, multiplied
 from pilc_stream.backends.cuda.trace import TracedOps, Word
-from pilc_stream.backends.lanes import I8, I32
-from pilc_stream.backends.machine import CompiledModule, object_code
+from pilc_stream.backends.vector import I8, I32, CompiledModule
 
 Body = Callable[[Any, Sequence[Any]], Sequence[Any]]
 
@@ -60,7 +59,7 @@ def compiled(body: Body, arguments: int, result: int) -> Any:
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     ops = HostOps(builder)
     builder.ret(ops.lanes(body(ops, [Word(ops, argument) for argument in function.args])[result]).value)
-    code = CompiledModule(object_code(module))
+    code = CompiledModule(module)
     return (
         code,
         code.function("traced", ()),
