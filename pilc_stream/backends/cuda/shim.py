@@ -28,6 +28,9 @@ TENSOR_CAPABILITY = (8, 0)
 
 OLDEST_DRIVER = (12, 0)
 OUT_OF_MEMORY = 2
+FORCED_CAPABILITY = "FORCE_CUDA_CC"
+"""Numba-CUDA's setting."""
+
 CUDA_MODULES = ("cuda.", "numba.cuda.cudadrv")
 """Where the exceptions of the driver's two faces are defined: of CUDA's own bindings and of Numba's."""
 
@@ -133,11 +136,12 @@ def compiling_for(capability: tuple[int, int]) -> Iterator[None]:
     """Numba-CUDA compiles for this capability, and asks no NVRTC, a library of 90 MB, whether there is such a one."""
     from numba.cuda import config as compiler  # type: ignore[attr-defined]
 
-    before, compiler.FORCE_CUDA_CC = compiler.FORCE_CUDA_CC, capability
+    before = getattr(compiler, FORCED_CAPABILITY)
+    setattr(compiler, FORCED_CAPABILITY, capability)
     try:
         yield
     finally:
-        compiler.FORCE_CUDA_CC = before
+        setattr(compiler, FORCED_CAPABILITY, before)
 
 
 def new_stream() -> Any:
