@@ -103,17 +103,17 @@ class Overhead:
 
 @dataclass
 class _Bare:
-    """Seconds of the bare stages, by wall clock, and of the processor in all."""
+    """Seconds of the bare stages, by wall clock and of the processor."""
 
     wall: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    cpu: float = 0.0
+    cpu: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
         wall, cpu = time.perf_counter(), time.process_time()
         yield
         self.wall[stage] += time.perf_counter() - wall
-        self.cpu += time.process_time() - cpu
+        self.cpu[stage] += time.process_time() - cpu
 
 
 class Watch:
@@ -252,8 +252,7 @@ def _timed_job(settings: JobSettings, watch: Watch | None = None) -> tuple[float
 def _compare(verify: str, bares: Sequence[_Bare], jobs: Sequence[tuple[float, float]]) -> Comparison:
     stages = [name for name in STAGES if name != "verify" or verify == "all"]
     walls = [sum(bare.wall[name] for name in stages) for bare in bares]
-    # The processor's time of one stage alone is not known; its share of the clock's is.
-    cpus = [bare.cpu * wall / sum(bare.wall.values()) for bare, wall in zip(bares, walls, strict=True)]
+    cpus = [sum(bare.cpu[name] for name in stages) for bare in bares]
     return Comparison(
         verify=verify,
         ratio=median(job[0] / wall for job, wall in zip(jobs, walls, strict=True)),

@@ -47,6 +47,8 @@ _BY_CODE = {
     "SignatureDoesNotMatch": ("the secret key does not fit the access key", "Check the credentials"),
     "ExpiredToken": ("the credentials have expired", "Renew them, then run the same command again"),
     "InvalidBucketName": ("the bucket name is not a valid one", "Correct the URL"),
+    "401": ("the credentials are not accepted", "Renew or correct them, then run the same command again"),
+    "403": ("permission is denied", "Check the rights on it, or the credentials and their policy"),
     "PermanentRedirect": ("the bucket is in another region", "Set the region or endpoint in the storage options"),
 }
 
@@ -83,6 +85,9 @@ def _what(url: str, verb: str, error: BaseException) -> tuple[str, str]:
         return "there is nothing at this place", "Check the spelling of the URL"
     if type(error).__name__ in {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError"}:
         return "no credentials were found", "Set them in the environment or with storage options"
+    if isinstance(error, OSError) and str(error).startswith("Forbidden: "):
+        # As gcsfs says it.
+        return _BY_ERRNO[errno.EACCES]
     if isinstance(error, PermissionError):
         return _BY_ERRNO[errno.EACCES][0] + f" ({_text(error)})", _BY_ERRNO[errno.EACCES][1]
     if is_transient(error):
