@@ -39,5 +39,8 @@ def overhead(
     output().print(
         f"{found.images:,} images, {megabytes}, {found.threads} threads, {found.rounds} rounds.", markup=False
     )
-    for comparison in (*found.comparisons, *([found.scaling] if found.scaling else [])):
-        output().print(comparison.sentence(), markup=False, soft_wrap=True)
+    sentences = [comparison.sentence() for comparison in found.comparisons]
+    if found.scaling:
+        sentences.append(found.scaling.sentence())
+    for each in sentences:
+        output().print(each, markup=False, soft_wrap=True)
