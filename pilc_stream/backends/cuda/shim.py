@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -193,7 +194,11 @@ class Kernel:
             self._compiled = dispatcher if SIMULATED else self._compile(dispatcher, self._signature)
         if shared_bytes > DEFAULT_SHARED_BYTES and not SIMULATED:
             self._allow(shared_bytes)
-        self._compiled[blocks, threads, stream, shared_bytes](*arguments)
+        with warnings.catch_warnings():
+            # Numba warns of every small grid; a single picture has no other.
+            warnings.filterwarnings("ignore", "Grid size")
+            launch = self._compiled[blocks, threads, stream, shared_bytes]
+        launch(*arguments)
 
     def _allow(self, shared_bytes: int) -> None:
         # More than 48 KiB of dynamic shared memory must be asked for, on each device.
