@@ -22,6 +22,7 @@ from pilc_stream.arith.perceptron import ACTIVATION_LIMIT, FRACTIONS, SUM_LIMIT
 from pilc_stream.errors import ModelError
 from pilc_stream.models.spec import WaveSpec
 from pilc_stream.records.payload import MODEL_DIGEST_BYTES
+from pilc_stream.records.tiling import DEFAULT_TILE_LOG2, MAX_TILE_LOG2, MIN_TILE_LOG2
 
 SYMBOLS = 256
 MAX_SHIFT = 24
@@ -51,7 +52,8 @@ class WaveModel:
 
     `layers`: by the names of `WaveSpec.layers`. `cdf`: uint16 `(rows, 256)`, the start of each symbol's interval of
     ``[0, 65536)``, strictly increasing from 0. `row_of`: uint16 `(scale_count, 16)`, the table row of a scale index and
-    a mean's fraction. `profile` and `recipe` say where the model comes from and change nothing.
+    a mean's fraction. `profile` and `recipe` say where the model comes from and change nothing. `tile_log2`: tiles that
+    an encoder cuts unless told otherwise; a decoder learns them from the payload.
     """
 
     spec: WaveSpec
@@ -60,8 +62,13 @@ class WaveModel:
     row_of: NDArray[np.uint16]
     profile: str
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    tile_log2: int = DEFAULT_TILE_LOG2
 
     def __post_init__(self) -> None:
+        if not MIN_TILE_LOG2 <= self.tile_log2 <= MAX_TILE_LOG2:
+            raise ModelError(
+                f"model {self.profile!r}: tile_log2 is {self.tile_log2}, not in {MIN_TILE_LOG2}..{MAX_TILE_LOG2}"
+            )
         self._check_layers()
         self._check_tables()
 
@@ -70,29 +77,10 @@ class WaveModel:
             layer = self.layers.get(name)
             if layer is None:
                 raise ModelError(f"model {self.profile!r}: the layer {name} is missing")
-            _check_array(f"{name}.weight", layer.weight, np.int8, (outputs, inputs))
-            _check_array(f"{name}.bias", layer.bias, np.int32, (outputs,))
-            _check_array(f"{name}.shift", layer.shift, np.uint8, (outputs,))
-            if layer.weight.min() < -127:
-                raise ModelError(f"model {self.profile!r}: {name}.weight holds -128; weights must lie in [-127, 127]")
-            if layer.shift.max() > MAX_SHIFT:
-                raise ModelError(f"model {self.profile!r}: {name}.shift holds {layer.shift.max()}, above {MAX_SHIFT}")
-            # The proof: below 2**24 every partial sum, in any order, is exact in int32, float32 and tensor cores.
-            if layer.largest_sum() >= SUM_LIMIT:
-                raise ModelError(
-                    f"model {self.profile!r}: a sum in {name} can reach {layer.largest_sum()}, but sums must stay "
-                    f"below 2**24 = {SUM_LIMIT} to be the same on every device; train it with smaller weights"
-                )
+            check_layer(self.profile, name, layer, outputs, inputs)
 
     def _check_tables(self) -> None:
-        if self.cdf.ndim != 2 or not 1 <= len(self.cdf) <= MAX_TABLE_ROWS:
-            raise ModelError(f"model {self.profile!r}: cdf has shape {self.cdf.shape}, not (1..{MAX_TABLE_ROWS}, 256)")
-        _check_array("cdf", self.cdf, np.uint16, (len(self.cdf), SYMBOLS))
-        _check_array("row_of", self.row_of, np.uint16, (self.spec.scale_count, FRACTIONS))
-        if self.cdf[:, 0].any() or not (np.diff(self.cdf.astype(np.int64), axis=1) > 0).all():
-            raise ModelError(f"model {self.profile!r}: a row of cdf does not rise strictly from 0")
-        if self.row_of.max() >= len(self.cdf):
-            raise ModelError(f"model {self.profile!r}: row_of names row {self.row_of.max()} of {len(self.cdf)}")
+        check_tables(self.profile, self.cdf, self.row_of, self.spec.scale_count)
 
     @cached_property
     def file_bytes(self) -> bytes:
@@ -105,6 +93,7 @@ class WaveModel:
             "profile": self.profile,
             "spec": json.dumps(self.spec.to_json(), sort_keys=True),
             "recipe": json.dumps(self.recipe, sort_keys=True),
+            "tile_log2": str(self.tile_log2),
         }
         ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
         return canonical_safetensors(safetensors.numpy.save(ordered, metadata))
@@ -123,7 +112,7 @@ class WaveModel:
 def load_model(data: bytes) -> WaveModel:
     """The model in a safetensors file; ModelError where it is malformed or breaks the integer law."""
     try:
-        with_metadata = _metadata(data)
+        with_metadata = metadata_of(data)
         tensors = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, ValueError, struct.error, KeyError, RecursionError) as error:
         raise ModelError(f"model file: not a readable safetensors file ({error})") from error
@@ -132,12 +121,13 @@ def load_model(data: bytes) -> WaveModel:
     try:
         spec = WaveSpec.from_json(json.loads(with_metadata["spec"]))
         recipe = json.loads(with_metadata.get("recipe", "{}"))
+        tile_log2 = int(with_metadata.get("tile_log2", DEFAULT_TILE_LOG2))
         layers = {
             name: Layer(tensors[f"{name}.weight"], tensors[f"{name}.bias"], tensors[f"{name}.shift"])
             for name in spec.layers()
         }
-        model = WaveModel(spec, layers, tensors["cdf"], tensors["row_of"], with_metadata["profile"], recipe)
-    except (KeyError, json.JSONDecodeError, RecursionError) as error:
+        model = WaveModel(spec, layers, tensors["cdf"], tensors["row_of"], with_metadata["profile"], recipe, tile_log2)
+    except (KeyError, ValueError, RecursionError) as error:
         raise ModelError(f"model file: {error} is missing or malformed") from error
     # A model is known by its file's digest, which must not depend on who wrote the file out again.
     model.__dict__["file_bytes"] = data
@@ -152,7 +142,42 @@ def canonical_safetensors(data: bytes) -> bytes:
     return struct.pack("<Q", len(header)) + header + data[8 + length :]
 
 
-def _metadata(data: bytes) -> dict[str, str]:
+def check_layer(profile: str, name: str, layer: Layer, outputs: int, inputs: int) -> None:
+    """Raise ModelError unless the layer has these sizes and keeps the integer law."""
+    check_array(f"{name}.weight", layer.weight, np.int8, (outputs, inputs))
+    check_array(f"{name}.bias", layer.bias, np.int32, (outputs,))
+    check_array(f"{name}.shift", layer.shift, np.uint8, (outputs,))
+    if layer.weight.min() < -127:
+        raise ModelError(f"model {profile!r}: {name}.weight holds -128; weights must lie in [-127, 127]")
+    if layer.shift.max() > MAX_SHIFT:
+        raise ModelError(f"model {profile!r}: {name}.shift holds {layer.shift.max()}, above {MAX_SHIFT}")
+    # The proof: below 2**24 every partial sum, in any order, is exact in int32, float32 and tensor cores.
+    if layer.largest_sum() >= SUM_LIMIT:
+        raise ModelError(
+            f"model {profile!r}: a sum in {name} can reach {layer.largest_sum()}, but sums must stay "
+            f"below 2**24 = {SUM_LIMIT} to be the same on every device; train it with smaller weights"
+        )
+
+
+def check_tables(profile: str, cdf: NDArray[np.uint16], row_of: NDArray[np.uint16], scale_count: int) -> None:
+    """Raise ModelError unless these are residual tables with an index of `scale_count` scales."""
+    if cdf.ndim != 2 or not 1 <= len(cdf) <= MAX_TABLE_ROWS:
+        raise ModelError(f"model {profile!r}: cdf has shape {cdf.shape}, not (1..{MAX_TABLE_ROWS}, 256)")
+    check_array("cdf", cdf, np.uint16, (len(cdf), SYMBOLS))
+    check_array("row_of", row_of, np.uint16, (scale_count, FRACTIONS))
+    check_rising(profile, "cdf", cdf)
+    if row_of.max() >= len(cdf):
+        raise ModelError(f"model {profile!r}: row_of names row {row_of.max()} of {len(cdf)}")
+
+
+def check_rising(profile: str, name: str, cdf: NDArray[np.uint16]) -> None:
+    """Raise ModelError unless every row begins with 0 and rises strictly: every symbol has an interval."""
+    if cdf[:, 0].any() or not (np.diff(cdf.astype(np.int64), axis=1) > 0).all():
+        raise ModelError(f"model {profile!r}: a row of {name} does not rise strictly from 0")
+
+
+def metadata_of(data: bytes) -> dict[str, str]:
+    """The metadata of a safetensors file; ValueError, KeyError or struct.error where there is none."""
     length = struct.unpack_from("<Q", data)[0]
     header = json.loads(data[8 : 8 + length])
     metadata = header.get("__metadata__", {}) if isinstance(header, dict) else None
@@ -161,7 +186,8 @@ def _metadata(data: bytes) -> dict[str, str]:
     return metadata
 
 
-def _check_array(name: str, array: NDArray[Any], dtype: type, shape: tuple[int, ...]) -> None:
+def check_array(name: str, array: NDArray[Any], dtype: type, shape: tuple[int, ...]) -> None:
+    """Raise ModelError unless the array is of this type and shape."""
     if array.dtype != dtype or array.shape != shape:
         raise ModelError(
             f"model: {name} is {array.dtype} {array.shape}, the specification asks for {np.dtype(dtype)} {shape}"

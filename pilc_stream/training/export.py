@@ -14,6 +14,7 @@ from pilc_stream.arith.rans import PRECISION_BITS
 from pilc_stream.backends.reference import predict
 from pilc_stream.errors import ModelError
 from pilc_stream.models.model import SYMBOLS, Layer, WaveModel
+from pilc_stream.records.tiling import DEFAULT_TILE_LOG2
 from pilc_stream.training.data import PixelRows
 from pilc_stream.training.network import WaveNet
 from pilc_stream.training.shapes import ZERO_INDEX, ResidualShape
@@ -23,8 +24,10 @@ SHAPE_KEY = "residual_shape"
 """Where a model's recipe holds the parameters of its `ResidualShape`."""
 
 
-def export_model(net: WaveNet, profile: str, recipe: Mapping[str, Any]) -> WaveModel:
-    """The integer model of a trained network; ModelError if its sums break the integer law."""
+def export_model(
+    net: WaveNet, profile: str, recipe: Mapping[str, Any], tile_log2: int = DEFAULT_TILE_LOG2
+) -> WaveModel:
+    """The integer model of a trained network, for tiles of that size; ModelError if its sums break the integer law."""
     layers = {}
     for name in net.spec.layers():
         weight, bias, shift = net.layer(name).integers()
@@ -32,7 +35,7 @@ def export_model(net: WaveNet, profile: str, recipe: Mapping[str, Any]) -> WaveM
             weight.numpy().astype(np.int8), bias.numpy().astype(np.int32), shift.numpy().astype(np.uint8)
         )
     cdf, row_of = build_tables(net.shape)
-    return WaveModel(net.spec, layers, cdf, row_of, profile, {**recipe, SHAPE_KEY: net.shape.to_json()})
+    return WaveModel(net.spec, layers, cdf, row_of, profile, {**recipe, SHAPE_KEY: net.shape.to_json()}, tile_log2)
 
 
 def import_model(model: WaveModel) -> WaveNet:

@@ -124,7 +124,7 @@ def fit(
         "versions": {"pilc-stream": __version__, "torch": torch.__version__, "numpy": np.__version__},
         "date": datetime.now(UTC).date().isoformat(),
     }
-    model = export_model(net, f"{start.profile}-fitted", run)
+    model = export_model(net, f"{start.profile}-fitted", run, start.tile_log2)
     check_parity(net, model, held_out.part(0, PARITY_ROWS))
     return Fitted(model, len(sample), held_out_count, before, after)
 

@@ -99,7 +99,7 @@ class IntegerLinear(nn.Module):
         """The sum scaled down, in the type of `values`; where quantised, an integer."""
         factor = torch.exp2(self.shifts().to(torch.float32))
         if not self.quantised:
-            weight = self.weight
+            weight: Tensor = self.weight
             if self.training:
                 # The noise of the rounding to come: it keeps rows from growing a few weights that dwarf the rest.
                 weight = weight + (torch.rand_like(weight) - 0.5) * (WEIGHT_NOISE / factor[:, None])

@@ -12,6 +12,7 @@ from typing import Any
 
 from pilc_stream.errors import UsageError
 from pilc_stream.models.spec import WaveSpec
+from pilc_stream.records.tiling import DEFAULT_TILE_LOG2
 
 SUFFIX = ".json"
 
@@ -49,7 +50,8 @@ class Recipe:
     Images are cut into tiles of at most `tile_edge` a side, of each at most `pixels_per_tile` random pixels are taken;
     so are `synthetic_pictures`. Shares of the tiles are made grey, get halved colour resolution, go through JPEG
     (`augment`). After `epochs_per_draw` passes over these pixels, all of this is drawn anew (0: never). A run is its
-    `stages`, one after the other; then the weights are rounded (`rounding`).
+    `stages`, one after the other; then the weights are rounded (`rounding`). The model will be for tiles of
+    ``2**tile_log2`` a side.
     """
 
     profile: str
@@ -67,6 +69,7 @@ class Recipe:
     batch: int
     stages: Sequence[Stage]
     epochs_per_draw: int = 0
+    tile_log2: int = DEFAULT_TILE_LOG2
 
     def __post_init__(self) -> None:
         if min(self.batch, self.tile_edge, self.pixels_per_tile) < 1:

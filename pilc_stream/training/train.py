@@ -133,7 +133,7 @@ def train(
         "versions": {"pilc-stream": __version__, "torch": torch.__version__, "numpy": np.__version__},
         "date": datetime.now(UTC).date().isoformat(),
     }
-    model = export_model(net, recipe.profile, run)
+    model = export_model(net, recipe.profile, run, recipe.tile_log2)
     check_parity(net, model, held_out.part(0, PARITY_ROWS))
     return model
 
