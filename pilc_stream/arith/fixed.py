@@ -66,6 +66,10 @@ def log2_eighths(value: Any) -> Any:
     >>> [log2_eighths(v) for v in (1, 2, 3, 4, 6, 1000)]
     [0, 8, 12, 16, 20, 79]
     """
+    own = getattr(value, "log2_eighths", None)
+    if own is not None:
+        # A traced value whose machine reads it off a float.
+        return own()
     exponent = floor_log2(value)
     mantissa = (value << 3) >> exponent  # in [8, 16): the leading bit is already in `exponent`
     return exponent * LOG2_STEPS + mantissa - LOG2_STEPS

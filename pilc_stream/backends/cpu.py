@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pilc_stream.arith.context import CHANNELS, ROWS_ABOVE
+from pilc_stream.arith.rans import STATE_LOW
 from pilc_stream.backends.base import Tile, TileJob, check_end, pack_stream, split_stream
-from pilc_stream.backends.kernels import SLOTS, STATE_SLOTS, KernelEmitter
-from pilc_stream.backends.layout import QUAD, SIGNED_OFFSET, ScratchRows, initial_state, pack_parameters
-from pilc_stream.backends.vector import VECTOR_WIDTHS, CompiledModule, host_has_byte_dots, host_width
-from pilc_stream.backends.wavefront import SUB_PLANES, context_gang, decode_gang, encode_lanes, model_gang
+from pilc_stream.backends.block import ARGUMENTS, SLOTS, STATE_SLOTS, STRIDES, SUB_PLANES
+from pilc_stream.backends.coder import Tables
+from pilc_stream.backends.kernels import block_units
+from pilc_stream.backends.layout import ScratchRows, initial_state, pack_parameters
+from pilc_stream.backends.machine import CompiledModule, host_has_byte_dots, host_width, kept_code
+from pilc_stream.backends.vector import VECTOR_WIDTHS
+from pilc_stream.backends.walk import VALUES, WalkEmitter
 from pilc_stream.errors import DeviceError, FormatError
 from pilc_stream.models.model import WaveModel
 from pilc_stream.models.spec import WaveSpec
 
-GANG_ELEMENTS = 512
+GANG_ELEMENTS = STRIDES[0] - max(VECTOR_WIDTHS)
 """Rows times tiles of a gang: enough to fill vectors at every step, little enough for its ring to stay in cache."""
-
-KERNEL_NAMES = ("context", *(f"head{c}" for c in range(CHANNELS)), "update", "update_grey")
-CODING_ORDER = np.array([1, 0, 2], np.int64)
-"""Which channel of an RGB pixel is coded first, second, third."""
 
 
 class TileContext(NamedTuple):
@@ -47,25 +48,61 @@ class GangShape(NamedTuple):
     channels: int
     lanes_log2: int
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row of a tile in memory: a byte more than its pixels, for writing four bytes at once."""
+        return self.width * self.channels + 1
+
+    @property
+    def tile_bytes(self) -> int:
+        """Bytes of a tile in memory."""
+        return self.height * self.row_bytes
+
+
+class Memory:
+    """Arrays that walks use again, since new memory from the system has to be cleared page by page."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, NDArray[Any]] = {}
+
+    def array(self, name: str, size: int, kind: type) -> NDArray[Any]:
+        """At least `size` elements, with whatever was in them."""
+        if name not in self._arrays or len(self._arrays[name]) < size:
+            self._arrays[name] = np.empty(size, kind)
+        return self._arrays[name]
+
+
+Arguments = Mapping[str, NDArray[Any] | int]
+"""Of a walk, by the names of `block.ARGUMENTS`."""
+
 
 @dataclass(frozen=True)
 class Program:
     """A model, compiled and laid out for this machine."""
 
-    module: CompiledModule
-    kernels: NDArray[np.int64]
+    walks: Callable[[str, int, int], CompiledModule]
     parameters: NDArray[np.int32]
-    row_of: NDArray[np.uint16]
-    cdf: NDArray[np.uint16]
-    coarse: NDArray[np.uint16]
+    tables: Tables
     rows: ScratchRows
     initial_state: NDArray[np.int16]
     width: int
+    idle: list[Memory]
 
-    @property
-    def width_log2(self) -> int:
-        """Of the vector's lanes."""
-        return self.width.bit_length() - 1
+    @contextmanager
+    def memory(self) -> Iterator[Memory]:
+        """Memory that no other thread uses meanwhile."""
+        try:
+            taken = self.idle.pop()
+        except IndexError:
+            taken = Memory()
+        yield taken
+        self.idle.append(taken)
+
+    def run(self, walk: str, shape: GangShape, gang: int, arguments: Arguments) -> None:
+        """Run one of the module's functions, without the GIL."""
+        values = [arguments.get(name, 0) for name in ARGUMENTS]
+        addresses = [value if isinstance(value, int) else value.ctypes.data for value in values]
+        self.walks(walk, shape.channels, plane_stride(shape, gang)).run("walk", np.array(addresses, np.int64))
 
 
 class CpuEngine:
@@ -74,15 +111,16 @@ class CpuEngine:
     name = "cpu"
 
     def __init__(self, threads: int = 1, width: int | None = None, byte_dots: bool | None = None) -> None:
-        """`width`: lanes per vector (16, 8 or 4); `byte_dots`: whether to use VNNI; by default what this machine has.
+        """`width`: lanes per vector (16, 8, 4, or 1 for scalar code); `byte_dots`: whether to use VNNI; by default what
+        this machine has.
 
         Raises DeviceError where it has less.
         """
         self.threads = threads
-        self.width = width or host_width()
+        self.width = host_width() if width is None else width
         if self.width not in VECTOR_WIDTHS or self.width > host_width():
             raise DeviceError(
-                f"cpu: vectors of {self.width} lanes; this machine runs 4 to {host_width()}, in powers of 2"
+                f"cpu: vectors of {self.width} lanes; this machine runs 1, and 4 to {host_width()} in powers of 2"
             )
         self.byte_dots = host_has_byte_dots(self.width) if byte_dots is None else byte_dots
         if self.byte_dots and not host_has_byte_dots(self.width):
@@ -90,6 +128,7 @@ class CpuEngine:
                 f"cpu: no dot products of bytes (VNNI) on this machine with vectors of {self.width} lanes"
             )
         self._programs: dict[str, Program] = {}
+        self._idle: list[Memory] = []
 
     def encode_tiles(self, model: WaveModel, tiles: Sequence[Tile], lanes_log2: Sequence[int]) -> list[bytes]:
         """One stream per tile."""
@@ -139,8 +178,13 @@ class CpuEngine:
             by_shape.setdefault(shape, []).append(index)
         gangs = []
         for shape, members in by_shape.items():
-            size = max(1, GANG_ELEMENTS // shape.height)
-            gangs += [(shape, members[first : first + size]) for first in range(0, len(members), size)]
+            largest = max(1, GANG_ELEMENTS // (shape.height + ROWS_ABOVE))
+            first = 0
+            while first < len(members):
+                # Powers of two, so that lanes of tiles and of vectors fall together.
+                size = 1 << (min(largest, len(members) - first).bit_length() - 1)
+                gangs.append((shape, members[first : first + size]))
+                first += size
         if self.threads == 1 or len(gangs) < 2:
             for gang in gangs:
                 code(*gang)
@@ -153,106 +197,170 @@ class CpuEngine:
 
     def _program(self, model: WaveModel) -> Program:
         if model.sha256 not in self._programs:
-            packed = pack_parameters(model, 1 if self.byte_dots else 2)
-            module = _compiled(model.spec, tuple(packed.offsets.items()), self.width, self.byte_dots)
+            packed = pack_parameters(model, 1 if self.byte_dots else 2, block_units(self.width, self.byte_dots))
             self._programs[model.sha256] = Program(
-                module=module,
-                kernels=np.array([module.address(name) for name in KERNEL_NAMES], np.int64),
+                walks=partial(_compiled, model.spec, tuple(packed.offsets.items()), self.width, self.byte_dots),
                 parameters=packed.values,
-                row_of=np.ascontiguousarray(model.row_of).reshape(-1),
-                cdf=np.ascontiguousarray(model.cdf),
-                coarse=np.ascontiguousarray(model.cdf[:, ::16]),
+                tables=Tables(model.cdf, model.row_of),
                 rows=ScratchRows(model.spec),
                 initial_state=initial_state(model.spec),
                 width=self.width,
+                idle=self._idle,
             )
         return self._programs[model.sha256]
 
 
-@lru_cache(maxsize=32)
-def _compiled(spec: WaveSpec, offsets: tuple[tuple[str, int], ...], width: int, byte_dots: bool) -> CompiledModule:
-    """The kernels of a network's shape. They take a second to make and hold no weights, so a process makes them once:
-    a worker's codec and the decoder that verifies have engines of their own."""
-    return CompiledModule(KernelEmitter(spec, dict(offsets), width, byte_dots).module)
+@lru_cache(maxsize=64)
+def _compiled(
+    spec: WaveSpec,
+    offsets: tuple[tuple[str, int], ...],
+    width: int,
+    byte_dots: bool,
+    walk: str,
+    channels: int,
+    stride: int,
+) -> CompiledModule:
+    """The code of a walk for a network's shape. It takes a second to make, the first time on a machine, and holds no
+    weights, so a process has it once: a worker's codec and the decoder that verifies have engines of their own."""
+    emit = partial(WalkEmitter, spec, dict(offsets), width, byte_dots, walk, channels, stride)
+    return CompiledModule(kept_code(lambda: emit().module, f"{spec} {width} {byte_dots} {walk} {channels} {stride}"))
 
 
-def _workspace(program: Program, shape: GangShape, gang: int) -> tuple[tuple[NDArray[Any], ...], NDArray[np.int32]]:
-    """The ring (pixels, sub-errors, errors, states, a state before the first step) and scratch for a gang."""
+def plane_stride(shape: GangShape, gang: int) -> int:
+    """The stride of the rings of a gang of so many tiles."""
     # A vector may reach behind the last element, at most by its width.
-    stride = (shape.height + ROWS_ABOVE) * gang + program.width
-    ring = (
-        np.empty((SLOTS, CHANNELS, stride), np.uint8),
-        np.empty((SLOTS, SUB_PLANES, stride), np.uint8),
-        np.empty((SLOTS, CHANNELS, stride), np.int16),
-        np.empty((STATE_SLOTS, len(program.initial_state), stride), np.int16),
-        program.initial_state,
-    )
+    elements = (shape.height + ROWS_ABOVE) * gang + max(VECTOR_WIDTHS)
+    return next(stride for stride in STRIDES if stride >= elements)
+
+
+def _common(program: Program, memory: Memory, shape: GangShape, gang: int) -> Arguments:
+    """What every walk over a gang of so many tiles (a power of two) is given: ring, scratch, tables, places."""
+    stride = plane_stride(shape, gang)
     widest = min(shape.height, (shape.width + 1) // 2) * gang
     blocks = -(-widest // program.width)
-    return ring, np.zeros(blocks * program.rows.count * program.width, np.int32)
+    planes = SLOTS * stride
+    row_bytes = shape.row_bytes - 2 * shape.channels
+    period = max(gang, program.width)
+    element = np.arange(period)
+    offsets = element % gang * shape.tile_bytes + element // gang * row_bytes
+    return {
+        "pixels": memory.array("pixels", CHANNELS * planes, np.uint8),
+        "sub_errors": memory.array("sub_errors", SUB_PLANES * planes, np.uint8),
+        "errors": memory.array("errors", CHANNELS * planes, np.int16),
+        "states": memory.array("states", STATE_SLOTS * len(program.initial_state) * stride, np.int16),
+        "initial": program.initial_state,
+        "scratch": memory.array("scratch", blocks * program.rows.count * program.width, np.int16),
+        "parameters": program.parameters,
+        "rows": program.tables.rows,
+        "symbols": program.tables.symbols,
+        "lasts": program.tables.lasts,
+        "gang": gang,
+        "height": shape.height,
+        "width": shape.width,
+        "offsets": offsets.astype(np.int32),
+        "period": period,
+        "period_log2": period.bit_length() - 1,
+        "period_bytes": period // gang * row_bytes,
+        "row_bytes": row_bytes,
+    }
+
+
+class GangCoder:
+    """The rANS lanes of a gang: `states` uint32 `(lanes of a tile, tiles)`; `word_at` int32, from the first tile on."""
+
+    def __init__(self, program: Program, shape: GangShape, gang: int, word_at: NDArray[np.int64]) -> None:
+        """`word_at`: where each tile's words begin, or end if they are yet to be put."""
+        lanes = gang << shape.lanes_log2
+        width = min(program.width, lanes)
+        lane = np.arange(width)
+        same = lane[:, None] % gang == lane % gang
+        period = max(gang, width)
+        # A vector may reach behind the last state.
+        all_states = np.full(max(lanes, program.width), STATE_LOW, np.uint32)
+        self.states = all_states[:lanes].reshape(-1, gang)
+        self.word_at = np.tile(word_at, period // gang).astype(np.int32)
+        self.arguments: Arguments = {
+            "lane_states": all_states,
+            "word_at": self.word_at,
+            "word_period": period,
+            "below": _bits(same & (lane < lane[:, None])),
+            "group": _bits(same),
+            "lanes": lanes,
+        }
+
+
+def _bits(members: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Rows of truths as numbers, the first column the lowest bit."""
+    bits: NDArray[np.int32] = (members << np.arange(members.shape[1])).sum(axis=1).astype(np.int32)
+    return bits
+
+
+def _gathered(memory: Memory, shape: GangShape, tiles: Sequence[Tile]) -> NDArray[np.uint8]:
+    """Tiles one after the other, with room behind the last for reading four bytes at once."""
+    image = memory.array("image", len(tiles) * shape.tile_bytes + 4, np.uint8)
+    rows = image[: len(tiles) * shape.tile_bytes].reshape(len(tiles), shape.height, shape.row_bytes)
+    for g, tile in enumerate(tiles):
+        rows[g, :, : shape.width * shape.channels] = tile.reshape(shape.height, -1)
+    return image
 
 
 def _encode_gang(program: Program, shape: GangShape, tiles: Sequence[Tile]) -> list[bytes]:
-    symbols = shape.height * shape.width * shape.channels
-    starts = np.empty((len(tiles), symbols), np.uint16)
-    frequencies = np.empty_like(starts)
-    ring, scratch = _workspace(program, shape, len(tiles))
-    rows = program.rows
-    model_gang(
-        program.kernels, program.parameters, program.row_of, program.cdf, ring, scratch, rows.count, rows.means,
-        rows.table_indices, program.width_log2, CODING_ORDER, np.stack(tiles), starts, frequencies
-    )  # fmt: skip
-    states = np.empty(1 << shape.lanes_log2, np.uint32)
-    words = np.empty(symbols, np.uint16)
-    out = []
-    for g in range(len(tiles)):
-        begin = encode_lanes(starts[g], frequencies[g], *shape[:3], states, words)
-        out.append(pack_stream(states, words[begin:]))
-    return out
+    gang, symbols = len(tiles), shape.height * shape.width * shape.channels
+    steps = shape.width + 2 * shape.height - 2
+    ends = (np.arange(gang) + 1) * symbols
+    coder = GangCoder(program, shape, gang, ends)
+    with program.memory() as memory:
+        words = memory.array("words", gang * symbols, np.uint16)
+        intervals = gang * symbols + steps * shape.channels * program.width
+        arguments: Arguments = {
+            **_common(program, memory, shape, gang),
+            **coder.arguments,
+            "image": _gathered(memory, shape, tiles),
+            "words": words,
+            "intervals": memory.array("intervals", intervals, np.uint32),
+        }
+        program.run("encode", shape, gang, arguments)
+        return [pack_stream(coder.states[:, g], words[coder.word_at[g] : ends[g]]) for g in range(gang)]
 
 
 def _gang_contexts(program: Program, shape: GangShape, tiles: Sequence[Tile]) -> list[TileContext]:
-    ring, scratch = _workspace(program, shape, len(tiles))
-    rows, spec = program.rows, program.rows.spec
-    # The direct inputs are padded to whole quads; the others begin with the next quad.
-    position = np.arange(spec.inputs) + (np.arange(spec.inputs) >= spec.direct) * (-spec.direct % QUAD)
-    value_rows = np.array([*range(rows.bases, rows.bases + CHANNELS), rows.exponent,
-                           *range(rows.predictions, rows.predictions + CHANNELS)])  # fmt: skip
-    inputs = np.empty((len(tiles), shape.height, shape.width, spec.inputs), np.int8)
-    values = np.empty((len(tiles), shape.height, shape.width, len(value_rows)), np.int16)
-    context_gang(
-        program.kernels, program.parameters, ring, scratch, rows.count, program.width_log2, CODING_ORDER,
-        np.stack(tiles), rows.direct + position // QUAD, 8 * (position % QUAD), SIGNED_OFFSET, value_rows, inputs,
-        values
-    )  # fmt: skip
+    gang = len(tiles)
+    inputs = np.empty((gang, shape.height, shape.width, program.rows.spec.inputs), np.int8)
+    values = np.empty((gang, shape.height, shape.width, VALUES), np.int16)
+    with program.memory() as memory:
+        image = _gathered(memory, shape, tiles)
+        common = _common(program, memory, shape, gang)
+        program.run("look", shape, gang, {**common, "image": image, "inputs": inputs, "values": values})
     if shape.channels == 1:
         # Units that rest predict nothing.
         values[..., -CHANNELS + 1 :] = values[..., 1:CHANNELS]
     return [
         TileContext(inputs[g], values[g, ..., :CHANNELS], values[g, ..., CHANNELS], values[g, ..., -CHANNELS:])
-        for g in range(len(tiles))
+        for g in range(gang)
     ]
 
 
 def _decode_gang(program: Program, shape: GangShape, jobs: Sequence[TileJob]) -> list[Tile]:
+    gang = len(jobs)
     streams = [split_stream(job) for job in jobs]
-    states = np.stack([states for states, _ in streams])
     lengths = np.array([len(words) for _, words in streams], np.int64)
-    word_end = np.cumsum(lengths)
-    word_at = word_end - lengths
-    # One word more, for looking ahead at the end.
-    words = np.concatenate([*(words for _, words in streams), np.zeros(1, np.uint16)])
-    out = np.empty((len(jobs), *shape[:3]), np.uint8)
-    ring, scratch = _workspace(program, shape, len(jobs))
-    rows = program.rows
-    order = CODING_ORDER if shape.channels == CHANNELS else np.zeros(1, np.int64)
-    complete = decode_gang(
-        program.kernels, program.parameters, program.row_of, program.cdf, program.coarse, ring, scratch, rows.count,
-        rows.means, rows.table_indices, program.width_log2, states, words, word_at, word_end, order, out
-    )  # fmt: skip
-    if not complete:
-        raise FormatError("tile: the words end before the pixels do; the stream is damaged")
-    for g in range(len(jobs)):
-        used = int(lengths[g] - (word_end[g] - word_at[g]))
-        check_end(states[g], used, int(lengths[g]))
-    return list(out)
+    ends = np.cumsum(lengths)
+    coder = GangCoder(program, shape, gang, ends - lengths)
+    coder.states[:] = np.stack([states for states, _ in streams], axis=1)
+    image = np.empty(gang * shape.tile_bytes + 4, np.uint8)
+    # Two words more: they are read two at a time, and at the end one too far ahead.
+    words = np.concatenate([*(words for _, words in streams), np.zeros(2, np.uint16)])
+    with program.memory() as memory:
+        common = _common(program, memory, shape, gang)
+        given: Arguments = {"words": words, "last_word": int(ends[-1]), "image": image}
+        program.run("decode", shape, gang, {**common, **coder.arguments, **given})
+    for g in range(gang):
+        used = int(coder.word_at[g]) - int(ends[g] - lengths[g])
+        if used > lengths[g]:
+            raise FormatError("tile: the words end before the pixels do; the stream is damaged")
+        check_end(coder.states[:, g], used, int(lengths[g]))
+    rows = image[: gang * shape.tile_bytes].reshape(gang, shape.height, shape.row_bytes)
+    return [
+        rows[g, :, : shape.width * shape.channels].reshape(shape.height, shape.width, shape.channels)
+        for g in range(gang)
+    ]

@@ -19,7 +19,8 @@ from pilc_stream.arith import fixed, predictor
 from pilc_stream.backends.cuda import symbols
 from pilc_stream.backends.cuda.plain import PlainOps, multiplied
 from pilc_stream.backends.cuda.trace import TracedOps, Word
-from pilc_stream.backends.vector import I8, I32, CompiledModule
+from pilc_stream.backends.lanes import I8, I32
+from pilc_stream.backends.machine import CompiledModule, object_code
 
 Body = Callable[[Any, Sequence[Any]], Sequence[Any]]
 
@@ -59,7 +60,7 @@ def compiled(body: Body, arguments: int, result: int) -> Any:
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     ops = HostOps(builder)
     builder.ret(ops.lanes(body(ops, [Word(ops, argument) for argument in function.args])[result]).value)
-    code = CompiledModule(module)
+    code = CompiledModule(object_code(module))
     return (
         code,
         code.function("traced", ()),

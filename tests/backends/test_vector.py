@@ -12,18 +12,11 @@ from llvmlite import ir
 from numpy.typing import NDArray
 
 from pilc_stream.arith import context, fixed, perceptron, predictor
-from pilc_stream.backends.vector import (
-    I32,
-    I64,
-    POINTER,
-    CompiledModule,
-    Lanes,
-    VectorBuilder,
-    host_has_byte_dots,
-    host_width,
-)
+from pilc_stream.backends.lanes import I32, I64, POINTER, Lanes
+from pilc_stream.backends.machine import CompiledModule, host_has_byte_dots, host_width, object_code
+from pilc_stream.backends.vector import VECTOR_WIDTHS, VectorBuilder
 
-WIDTHS = [width for width in (4, 8, 16) if width <= host_width()]
+WIDTHS = [width for width in VECTOR_WIDTHS if width <= host_width()]
 LARGEST = (1 << 24) - 1
 
 every_width = pytest.mark.parametrize("width", WIDTHS)
@@ -42,7 +35,7 @@ def compiled(
         rows = [builder.load(source, builder.ir.add(at, I64(k * stride)), I32) for k in range(len(inputs))]
         builder.store(builder.lanes(body(*rows)), sink, at, I32)
     builder.ir.ret_void()
-    code = CompiledModule(module)
+    code = CompiledModule(object_code(module))
     function = code.function("body", (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64))
     assert stride % width == 0
     values = np.stack(inputs).astype(np.int32)
@@ -147,7 +140,7 @@ def test_a_loop_of_no_turns_leaves_everything_as_it_was(width: int) -> None:
         end.values = [value + 2]
     builder.store(end.results[0], sink, I64(0), I32)
     builder.ir.ret_void()
-    code = CompiledModule(module)
+    code = CompiledModule(object_code(module))
     function = code.function("body", (ctypes.c_void_p, ctypes.c_int64))
     out = np.zeros(width, np.int32)
     for turns in (0, 1, 3):
@@ -165,7 +158,7 @@ def test_narrow_elements_are_widened_and_narrowed(width: int, element: int) -> N
         source, sink = builder.arguments
         builder.store(builder.load(source, I64(0), kind, signed) + 1, sink, I64(0), kind)
         builder.ir.ret_void()
-        code = CompiledModule(module)
+        code = CompiledModule(object_code(module))
         dtype = np.dtype(f"{'i' if signed else 'u'}{element // 8}")
         values = np.linspace(np.iinfo(dtype).min, np.iinfo(dtype).max - 1, width).astype(dtype)
         out = np.zeros(width, dtype)

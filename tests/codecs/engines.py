@@ -9,14 +9,14 @@ import pytest
 
 from pilc_stream.backends import Engine
 from pilc_stream.backends.cpu import CpuEngine
+from pilc_stream.backends.machine import host_has_byte_dots, host_width
 from pilc_stream.backends.reference import ReferenceEngine
-from pilc_stream.backends.vector import host_has_byte_dots, host_width
 
 ENGINES: dict[str, Callable[[], Engine]] = {
     "reference": ReferenceEngine,
     "cpu": CpuEngine,
     "cpu, 2 threads": lambda: CpuEngine(threads=2),
-    **{f"cpu, width {width}": lambda w=width: CpuEngine(width=w) for width in (4, 8, 16) if width < host_width()},
+    **{f"cpu, width {width}": lambda w=width: CpuEngine(width=w) for width in (1, 4, 8, 16) if width < host_width()},
     **({"cpu, pairs": lambda: CpuEngine(byte_dots=False)} if host_has_byte_dots(host_width()) else {}),
 }
 

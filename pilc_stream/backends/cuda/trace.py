@@ -5,7 +5,7 @@ What one thread does for one pixel is straight-line arithmetic on values from me
 becomes a Numba intrinsic: `body` runs once, on `Word`s whose operators emit LLVM, so the functions of `arith`, with
 their lists and closures, compile as they stand. Emitting code, not Python source for Numba to infer, keeps every value
 in 32 bits (Numba widens integers to 64), turns ``a + (b - a) * (b < a)`` into the machine's minimum, lets DP4A and
-16-byte loads in, and compiles several times faster. It is the design of `backends.vector`, whose `Lanes` are reused.
+16-byte loads in, and compiles several times faster. It is the design of `backends.lanes`, whose `Lanes` are reused.
 
 `ops` holds what Python's operators cannot say alike for both kinds of value; see `plain.PlainOps`.
 """
@@ -22,7 +22,7 @@ from llvmlite import ir
 
 from pilc_stream.backends.cuda.plain import PlainMemory, PlainOps
 from pilc_stream.backends.cuda.shim import SIMULATED
-from pilc_stream.backends.vector import FLOAT, I8, I16, I32, Lanes
+from pilc_stream.backends.lanes import FLOAT, I8, I16, I32, Lanes
 
 Body = Callable[[Any, Sequence[Any], Sequence[Any]], Sequence[Any]]
 
