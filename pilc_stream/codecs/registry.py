@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -12,17 +13,20 @@ from numpy.typing import NDArray
 
 from pilc_stream.backends import open_engine
 from pilc_stream.backends.base import STATE_BYTES
+from pilc_stream.backends.pilc import open_pilc_engine
 from pilc_stream.codecs.base import Codec, Image, TileDecoder, check_all_tiles, check_region
 from pilc_stream.codecs.choice import ChoosingCodec
 from pilc_stream.codecs.deep import deep_decoder
+from pilc_stream.codecs.pilc import PilcCodec, PilcDecoder
 from pilc_stream.codecs.planes import PlanesDecoder, part_headers
 from pilc_stream.codecs.raw import RawCodec, RawDecoder
 from pilc_stream.codecs.wave import WaveCodec, WaveDecoder
 from pilc_stream.codecs.webp import webp_decoder
 from pilc_stream.errors import DeviceError, ModelError, ModelNotFoundError, TruncatedError, UsageError
-from pilc_stream.models.model import WaveModel, load_model
+from pilc_stream.models.model import load_model
+from pilc_stream.models.pilc import is_pilc_model, load_pilc_model
 from pilc_stream.models.shipped import preset_bytes, preset_digests, preset_names
-from pilc_stream.records.payload import CHECKSUM_BYTES, Header, Payload, parse_header, parse_payload
+from pilc_stream.records.payload import CHECKSUM_BYTES, MODEL_DIGEST_BYTES, Header, Payload, parse_header, parse_payload
 from pilc_stream.records.tiling import Region
 
 DEFAULT_PROFILE = "fast"
@@ -55,12 +59,19 @@ def open_codec(
             data = Path(model_path).read_bytes()
         except OSError as error:
             raise ModelNotFoundError(f"model {str(model_path)!r} cannot be read: {error}") from error
-        return ChoosingCodec(WaveCodec(load_model(data), open_engine(device, threads)))
+        return ChoosingCodec(_model_codec(data, device, threads))
     if profile == "raw":
         return RawCodec()
     if profile not in preset_names():
         raise UsageError(f"profile {profile!r} is unknown; known profiles: {', '.join(profiles())}")
-    return ChoosingCodec(WaveCodec(load_model(preset_bytes(profile)), open_engine(device, threads)))
+    return ChoosingCodec(_model_codec(preset_bytes(profile), device, threads))
+
+
+def _model_codec(data: bytes, device: str, threads: int) -> Codec:
+    """The codec that a model file is for, with that model."""
+    if is_pilc_model(data):
+        return PilcCodec(load_pilc_model(data), open_pilc_engine(device, threads))
+    return WaveCodec(load_model(data), open_engine(device, threads))
 
 
 def encode_any(images: Sequence[NDArray[Any]], profile: str, device: str, threads: int) -> list[bytes]:
@@ -172,11 +183,15 @@ class Decoder:
                 # A flipped digest must read as damage, not as an unknown model. Every tile's checksum covers it; those
                 # of the region's tiles are taken, so that damage elsewhere is no concern of the region's.
                 check_all_tiles(first, first.header.tiling.touching(region) if region else None)
-                model = self._model(digest)
-                self._decoders[key] = WaveDecoder(model, open_engine(self._device, self._threads))
+                data = self._model_bytes(digest)
+                if codec == "pilc":
+                    engine = open_pilc_engine(self._device, self._threads)
+                    self._decoders[key] = PilcDecoder(load_pilc_model(data), engine)
+                else:
+                    self._decoders[key] = WaveDecoder(load_model(data), open_engine(self._device, self._threads))
         return self._decoders[key]
 
-    def _model(self, digest: bytes) -> WaveModel:
+    def _model_bytes(self, digest: bytes) -> bytes:
         name = preset_digests().get(digest)
         data = preset_bytes(name) if name else self._source(digest) if self._source else None
         if data is None:
@@ -184,10 +199,12 @@ class Decoder:
                 f"payload: coded with the model {digest.hex()}, which neither ships with this release nor lies beside "
                 "the data; give the model file it was compressed with"
             )
-        model = load_model(data)
-        if model.short_digest != digest:
-            raise ModelError(f"model: the file given for {digest.hex()} has the digest {model.sha256}; it was changed")
-        return model
+        sha256 = hashlib.sha256(data)
+        if sha256.digest()[:MODEL_DIGEST_BYTES] != digest:
+            raise ModelError(
+                f"model: the file given for {digest.hex()} has the digest {sha256.hexdigest()}; it was changed"
+            )
+        return data
 
 
 @dataclass(frozen=True)
