@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import ray.data
 from numpy.typing import NDArray
 from ray.data import Datasink, Datasource, ReadTask
@@ -24,10 +25,18 @@ from pilc_stream.images import pixel_sha256
 from pilc_stream.readers.dataset import Dataset, OnError, Sample
 from pilc_stream.readers.dataset import open as open_dataset
 from pilc_stream.readers.samples import tolerate
-from pilc_stream.records.commit import commit_shard, create_job, put_model, put_shard, read_job
-from pilc_stream.records.manifest import finish
+from pilc_stream.records.commit import (
+    commit_shard,
+    committed_indices,
+    create_job,
+    put_model,
+    put_shard,
+    read_job,
+)
+from pilc_stream.records.manifest import Manifest, finish
 from pilc_stream.records.payload import parse_header
 from pilc_stream.records.record import Record, ShardEntry
+from pilc_stream.records.schema import COLUMN_NAMES, infer_columns
 from pilc_stream.records.shard import build_shard
 from pilc_stream.storage import Store
 
@@ -151,20 +160,32 @@ class _PilcSink(Datasink[int]):
         return self._shard_rows
 
     def write(self, blocks: Iterable[Block], ctx: Any) -> int:
-        """Make one shard; how many rows it has."""
-        codec = open_codec(self._profile, "cpu")
+        """Make one shard; how many rows it has. Without rows, none is made."""
         rows: list[Mapping[str, Any]] = []
+        types: dict[str, pa.DataType] = {}
         for block in blocks:
-            rows += BlockAccessor.for_block(block).iter_rows(public_row_format=True)
-        return _write_shard(self._store, codec, ctx.task_idx, rows)
+            accessor = BlockAccessor.for_block(block)
+            rows += accessor.iter_rows(public_row_format=True)
+            types |= {field.name: field.type for field in accessor.to_arrow().schema}
+        if not rows:
+            return 0
+        return _write_shard(self._store, open_codec(self._profile, "cpu"), ctx.task_idx, rows, types)
 
     def on_write_complete(self, *_: Any, **__: Any) -> None:
-        """Declare the data set finished."""
+        """Declare the data set finished. Tasks that got no rows, of a filter for instance, leave empty shards."""
+        made = committed_indices(self._store)
+        if made:
+            reader = Manifest.of(self._store, allow_partial=True).reader(0)
+            columns = pa.schema([field for field in reader.schema if field.name not in (*COLUMN_NAMES, "image")])
+            for index in sorted(set(range(max(made))) - made):
+                _commit(self._store, index, [], columns, 0, 0.0)
         finish(self._store)
 
 
-def _write_shard(store: Store, codec: Codec, index: int, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Make shard `index` of these rows exist; how many they are."""
+def _write_shard(
+    store: Store, codec: Codec, index: int, rows: Sequence[Mapping[str, Any]], types: Mapping[str, pa.DataType]
+) -> int:
+    """Make shard `index` of these rows exist; how many they are. `types`: those that Ray has for their columns."""
     start = time.perf_counter()
     images = [_pixels(row, index, number) for number, row in enumerate(rows)]
     payloads = encode_any(images, codec.profile, "cpu", 1)
@@ -172,9 +193,20 @@ def _write_shard(store: Store, codec: Codec, index: int, rows: Sequence[Mapping[
         _record(codec, f"{index:06}/{number:06}", row, image, payload)
         for number, (row, image, payload) in enumerate(zip(rows, images, payloads, strict=True))
     ]
-    data, ranges = build_shard(records)
+    # Ray's tensors come as arrays, which Arrow has as lists; everything else keeps its type, also where all are null.
+    inferred = infer_columns(records)
+    kept = {name: kind for name, kind in types.items() if not isinstance(kind, pa.BaseExtensionType)}
+    columns = pa.schema([pa.field(field.name, kept.get(field.name, field.type)) for field in inferred])
+    sub_pixels = sum(image.size for image in images)
+    return _commit(store, index, records, columns, sub_pixels, time.perf_counter() - start).rows
+
+
+def _commit(
+    store: Store, index: int, records: Sequence[Record], columns: pa.Schema, sub_pixels: int, seconds: float
+) -> ShardEntry:
+    """Put and commit a shard; the entry that counts."""
+    data, ranges = build_shard(records, columns)
     path, digest = put_shard(store, index, data)
-    raw_bytes, payload_bytes = sum(image.nbytes for image in images), sum(map(len, payloads))
     entry = ShardEntry(
         index=index,
         path=path,
@@ -183,13 +215,13 @@ def _write_shard(store: Store, codec: Codec, index: int, rows: Sequence[Mapping[
         rows=len(records),
         failed=0,
         fallback=0,
-        raw_bytes=raw_bytes,
-        source_bytes=raw_bytes,
-        payload_bytes=payload_bytes,
-        sub_pixels=sum(image.size for image in images),
-        seconds=time.perf_counter() - start,
+        raw_bytes=sum(record.raw_bytes for record in records),
+        source_bytes=sum(record.source_bytes for record in records),
+        payload_bytes=sum(len(record.payload) for record in records),
+        sub_pixels=sub_pixels,
+        seconds=seconds,
     )
-    return commit_shard(store, entry, ranges).rows
+    return commit_shard(store, entry, ranges)
 
 
 def _pixels(row: Mapping[str, Any], index: int, number: int) -> NDArray[Any]:

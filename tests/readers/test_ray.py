@@ -87,6 +87,36 @@ def test_rows_without_pixels_are_refused(tmp_path: Path) -> None:
     assert list(readers.open(str(tmp_path)).keys()) == ["000000/000000", "000000/000001"]
 
 
+def test_columns_keep_rays_types_and_tasks_without_rows_leave_no_gap(tmp_path: Path) -> None:
+    sink = room._PilcSink(Store.open(str(tmp_path)), "raw", 4)
+    sink.on_write_start()
+    images = np.zeros((2, 4, 4, 3), np.uint8)
+    for index, note in ((1, None), (3, "seen")):
+        block = BlockAccessor.batch_to_block({"image": images})
+        block = block.append_column("weight", pa.array([1, 2], pa.float32()))
+        block = block.append_column("note", pa.array([note, note], pa.string()))
+        assert sink.write([block, block.slice(0, 0)], Task(index)) == 2
+    assert sink.write([], Task(0)) == sink.write([block.slice(0, 0)], Task(2)) == 0
+    sink.on_write_complete()
+
+    dataset = readers.open(str(tmp_path))
+    assert [shard.rows for shard in dataset.manifest.shards] == [0, 2, 0, 2]
+    schemas = [dataset.manifest.reader(position).schema for position in range(4)]
+    assert all(schema.equals(schemas[0]) for schema in schemas)
+    assert (schemas[0].field("weight").type, schemas[0].field("note").type) == (pa.float32(), pa.string())
+    assert [sample.columns for sample in dataset] == [
+        {"weight": weight, "note": note} for note in (None, "seen") for weight in (1.0, 2.0)
+    ]
+
+
+def test_a_dataset_without_rows_is_an_empty_data_set(tmp_path: Path) -> None:
+    sink = room._PilcSink(Store.open(str(tmp_path)), "raw", 4)
+    sink.on_write_start()
+    assert sink.write([], Task(0)) == 0
+    sink.on_write_complete()
+    assert len(readers.open(str(tmp_path))) == 0
+
+
 # On a cluster.
 
 
