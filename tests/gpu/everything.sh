@@ -7,5 +7,5 @@ set -u
 cd "$(dirname "$0")/../.."
 folder=${1:?give a folder for the results}
 mkdir -p "$folder"
-timeout 190 python -m pytest -m gpu tests/gpu -q -rs 2>&1 | tee "$folder/tests.txt"
-timeout 345 python -c "from pilc_stream.cli import main; main()" bench --card --rounds 3 --record "$folder/card.json"
+timeout 190 python3 -m pytest -m gpu tests/gpu -v -rs 2>&1 | tee "$folder/tests.txt"
+timeout 345 python3 -c "from pilc_stream.cli import main; main()" bench --card --rounds 3 --record "$folder/card.json"

@@ -232,4 +232,6 @@ def test_compute_sanitizer_finds_nothing(tool: str) -> None:
     command = [sanitizer, "--tool", tool, "--error-exitcode", "9", sys.executable, "-c", program]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "codecs")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=550, env=environment)
+    if "Device not supported" in done.stdout:
+        pytest.skip("compute-sanitizer cannot look into this card from here")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
