@@ -79,6 +79,7 @@ class JobReport:
                 "verified": statistics.verified,
                 "codecs": dict(sorted(statistics.codecs.items())),
                 "fallback_reasons": dict(sorted(statistics.fallback.items())),
+                "saved_bytes": dict(sorted(statistics.saved.items())),
                 "coded": {
                     "source_bytes": statistics.coded_source_bytes,
                     "payload_bytes": statistics.coded_payload_bytes,

@@ -160,10 +160,17 @@ def run_shown(settings: JobSettings) -> JobReport:
 
 def print_report(report: JobReport) -> None:
     """Print what became of a job, with the first records that failed."""
+    from pilc_stream.records.record import SOURCE_CODEC
+
     totals, made, statistics = report.totals, report.made, report.statistics
     kept = f"{totals.failed + totals.fallback:,}"
     if statistics.fallback:
         kept += f" ({', '.join(f'{reason}: {count:,}' for reason, count in statistics.fallback.most_common())})"
+    coded = ", ".join(
+        f"{name} {count:,}" + (f" (saved {size(statistics.saved[name])})" if statistics.saved[name] else "")
+        for name, count in statistics.codecs.most_common()
+        if name != SOURCE_CODEC
+    )
     shards = f"{totals.shards:,}"
     if report.skipped_shards:
         shards += f", {report.skipped_shards:,} of them committed before"
@@ -178,6 +185,7 @@ def print_report(report: JobReport) -> None:
         ("profile", report.profile),
         ("images", f"{totals.images:,}"),
         ("failed", f"{totals.failed:,}"),
+        ("coded by", coded or "nothing in this run"),
         ("kept as source", kept),
         ("shards", shards),
         ("pixels", size(totals.raw_bytes)),

@@ -189,7 +189,7 @@ def _samples(
     """What gives the samples, all of their bits, and their mode once the image is loaded; before it is, Pillow's tiles
     say how they are laid out."""
     kind, deep = image.format or "", header.bit_depth > 8
-    if kind == "PPM" and image.mode == "RGB" and image.tile[0].args[-1] == truth.WIDEST:
+    if kind == "PPM" and image.mode == "RGB" and (image.tile[0].args or "")[-1] == truth.WIDEST:
         start = image.tile[0].offset
         return lambda: (wide.wide_ppm(data, start, header.height, header.width), image.mode)
     if kind == "PNG" and deep and header.channels > 1:

@@ -40,7 +40,7 @@ def encode_png(pixels: Pixels, *, optimize: bool = False) -> bytes:
     if mode == "P":
         chunks.sort(key=lambda chunk: chunk.name not in _BEFORE_PALETTE)
         level = _SMALLEST if optimize else _COMPRESS_LEVEL
-        return _png_file(array, _INDEXED, chunks, level)
+        return _png_file(array.astype(np.uint8, copy=False), _INDEXED, chunks, level)
     if array.dtype == np.uint16 and array.ndim == 3:
         return _png_file(_filtered(array), _COLOUR_TYPES[array.shape[2]], chunks, _SMALLEST if optimize else 6, array)
     buffer = io.BytesIO()

@@ -57,8 +57,7 @@ def _both_bytes(data: bytes, reopen: Reopen, order: str | None) -> Wide:
         image.tile = [_retiled(tile, image.mode, order, is_high) for tile in image.tile]
         image.load()
         halves.append(np.asarray(image).astype(np.uint16))
-    samples: Wide = halves[0] << 8 | halves[1]
-    return samples
+    return (halves[0] << 8 | halves[1]).astype(np.uint16)
 
 
 def _retiled(tile: ImageFile._Tile, mode: str, order: str | None, is_high: bool) -> ImageFile._Tile:
@@ -69,7 +68,7 @@ def _retiled(tile: ImageFile._Tile, mode: str, order: str | None, is_high: bool)
     if rawmode[:-1] != f"{mode};16" or found not in ("B", "L"):
         raise ImageError(f"samples of 16 bits are laid out as {rawmode!r}, which is not known here")
     taken = f"{mode};16{found if is_high else 'L' if found == 'B' else 'B'}"
-    return tile._replace(args=taken if isinstance(arguments, str) else (taken, *arguments[1:]))
+    return tile._replace(args=(taken, *arguments[1:]) if isinstance(arguments, tuple) else taken)
 
 
 def open_as(kind: str) -> Reopen:

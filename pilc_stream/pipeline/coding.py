@@ -156,6 +156,7 @@ class Coder:
             channels, bit_depth, mode = 1 if array.ndim == 2 else array.shape[2], 8 * array.itemsize, pixels.mode
         statistics.codecs[codec] += 1
         if payload is not None and pixels is not None:
+            statistics.saved[codec] += len(image.data) - len(payload)
             statistics.coded_source_bytes += len(image.data)
             statistics.coded_payload_bytes += len(payload)
             statistics.coded_sub_pixels += pixels.array.size

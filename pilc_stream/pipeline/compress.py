@@ -41,7 +41,7 @@ BatchProgress = Callable[[Sequence[Record], StageTimes], None]
 
 @dataclass(frozen=True, slots=True)
 class CompressSettings:
-    """How a shard is made. `max_pixels` and `keep` change what a shard holds; the others trade time for memory or trust.
+    """How a shard is made. `max_pixels` and `keep` change what it holds; the others trade time for memory or trust.
 
     `verify`: which payloads are decoded again and compared before they are written.
     `batch_pixels`: pixels coded together; about two batches are in memory, four bytes a pixel and the codec's needs.

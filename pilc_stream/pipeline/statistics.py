@@ -53,7 +53,8 @@ class StageTimes:
 class ShardStatistics:
     """Counts of one shard, or of several added up, beyond what a ShardEntry says.
 
-    `codecs`: records per codec. `fallback`: why sound images were kept as they came, with the number of each reason.
+    `codecs`: records per codec. `saved`: bytes that the payloads of a codec are smaller than their source files.
+    `fallback`: why sound images were kept as they came, with the number of each reason.
     `failed`: records per stage that failed. `misfits`: what a source says of an image and no column could take.
     `verified`: payloads that were decoded again and found equal.
     `bits`: the coded images by their bits per sub-pixel, in steps of `BITS_PER_STEP` counted from 0.
@@ -61,6 +62,7 @@ class ShardStatistics:
     """
 
     codecs: Counter[str] = field(default_factory=Counter)
+    saved: Counter[str] = field(default_factory=Counter)
     fallback: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
     bits: Counter[int] = field(default_factory=Counter)
@@ -74,6 +76,7 @@ class ShardStatistics:
     def add(self, other: ShardStatistics) -> None:
         """Add another shard's counts and times, for the totals of a job."""
         self.codecs += other.codecs
+        self.saved += other.saved
         self.fallback += other.fallback
         self.failed += other.failed
         self.bits += other.bits
@@ -88,6 +91,7 @@ class ShardStatistics:
         """The counts as JSON values, names sorted."""
         return {
             "codecs": _sorted(self.codecs),
+            "saved": _sorted(self.saved),
             "fallback": _sorted(self.fallback),
             "failed": _sorted(self.failed),
             "bits": {str(step): count for step, count in sorted(self.bits.items())},
