@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +47,12 @@ from pilc_stream.errors import UsageError
     help="Time loaders: ours, and ImageFolder, WebDataset and MosaicML Streaming on the same images.",
 )
 @click.option(
+    "--peers",
+    is_flag=True,
+    help="Time other lossless codecs too, on one core and on all, and print ratios against PNG last. Takes several "
+    "SOURCEs, at most 24 MB of each.",
+)
+@click.option(
     "--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Of each loader, and cores that it has."
 )
 @click.option(
@@ -66,28 +73,37 @@ def bench(
     roofline: bool,
     card: bool,
     loaders: bool,
+    peers: bool,
     workers: int,
     peers_python: str | None,
     as_json: bool,
 ) -> None:
     """Time the profiles on the images in SOURCE, or on the pictures that come along.
 
-    SOURCE is a folder, or a Parquet file with a column `image`; only --loaders takes several.
+    SOURCE is a folder, or a Parquet file with a column `image`; only --loaders and --peers take several.
 
     Every profile runs in every round, so that drift of the machine hits all alike. Rates are raw pixels: 1 MB is
     1,000,000 bytes of them. What does not decode, or is not 8-bit grey or RGB, is left out and counted.
     """
     from pilc_stream.codecs import profiles as known_profiles
+    from pilc_stream.models.shipped import wave_preset_names
 
     names = profiles or [name for name in known_profiles() if name != "raw"]
     card = card or (device == "cuda" and not (sources or roofline or loaders))
     if roofline or card:
+        # What runs on cards is modelled for the codec `wave` alone.
+        names = profiles or wave_preset_names()
         if sources or loaders or (roofline and card):
             raise UsageError("--roofline and --card take neither SOURCE nor each other, nor --loaders.")
         _show(_roofline(names) if roofline else _card(names, rounds), record, as_json)
         return
     if loaders:
         _show(_loaders(sources, profiles, workers, rounds, limit, peers_python), record, as_json)
+        return
+    if peers:
+        if device not in ("auto", "cpu"):
+            raise UsageError("--peers is for the CPU.")
+        _show(_peers(sources, profiles, rounds, limit), record, as_json)
         return
     if len(sources) > 1:
         raise UsageError(f"{len(sources)} sources were given; the profiles are timed on one.")
@@ -132,6 +148,16 @@ def _card(profiles: Sequence[str], rounds: int) -> tuple[dict[str, Any], str]:
 
     figures = bench_card(profiles, rounds=rounds, progress=messages().print)
     return {"figures": [one.to_json() for one in figures]}, card_table(figures)
+
+
+def _peers(
+    sources: Sequence[Path], profiles: Sequence[str], rounds: int, limit: int | None
+) -> tuple[dict[str, Any], str]:
+    from pilc_stream.reports.race import PROFILES, race_peers
+    from pilc_stream.reports.sets import load_set
+
+    sets = [load_set(source, limit) for source in sources] or [load_set(None, limit)]
+    return race_peers(sets, profiles or PROFILES, os.cpu_count() or 1, rounds, messages().print)
 
 
 def _loaders(
