@@ -93,8 +93,9 @@ class WaveModel:
             "profile": self.profile,
             "spec": json.dumps(self.spec.to_json(), sort_keys=True),
             "recipe": json.dumps(self.recipe, sort_keys=True),
-            "tile_log2": str(self.tile_log2),
         }
+        if self.tile_log2 != DEFAULT_TILE_LOG2:
+            metadata["tile_log2"] = str(self.tile_log2)
         ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
         return canonical_safetensors(safetensors.numpy.save(ordered, metadata))
 
