@@ -27,7 +27,6 @@ def volta(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(dispatcher, "get_current_device", lambda: device)
     monkeypatch.setattr(store.cuda, "get_current_device", lambda: device)
     monkeypatch.setattr(codegen.CUDACodeLibrary, "_ensure_cc", lambda self, cc: cc or (7, 0))
-    monkeypatch.setattr("numba.cuda.config.FORCE_CUDA_CC", (7, 0))
     monkeypatch.setattr(dispatcher._Kernel, "bind", lambda self: None)
     folder = tmp_path / "kernels"
     monkeypatch.setenv(FOLDER_VARIABLE, str(folder))

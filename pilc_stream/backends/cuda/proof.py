@@ -22,7 +22,7 @@ from pilc_stream.backends.cuda import coder
 from pilc_stream.backends.cuda.kernels import make_kernels
 from pilc_stream.backends.cuda.plan import Plan, words_of
 from pilc_stream.backends.cuda.program import BLOCK_LOG2, SIGNATURES
-from pilc_stream.backends.cuda.shim import compiling_for, cuda
+from pilc_stream.backends.cuda.shim import cuda
 from pilc_stream.backends.cuda.tensor_plan import TensorPlan
 from pilc_stream.errors import DeviceError
 
@@ -71,8 +71,7 @@ class Work:
 def ptx_of(plan: Plan | None, kernel: str, capability: tuple[int, int]) -> str:
     """A kernel of an architecture (or, without one, of the coder) as PTX."""
     body = getattr(make_kernels(plan), kernel) if plan else getattr(coder, kernel)
-    with compiling_for(capability):
-        text, _ = cuda.compile_ptx(body, SIGNATURES[kernel], cc=capability)
+    text, _ = cuda.compile_ptx(body, SIGNATURES[kernel], cc=capability)
     return str(text)
 
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from numba import cuda as numba_cuda
@@ -29,9 +28,6 @@ TENSOR_CAPABILITY = (8, 0)
 
 OLDEST_DRIVER = (12, 0)
 OUT_OF_MEMORY = 2
-FORCED_CAPABILITY = "FORCE_CUDA_CC"
-"""Numba-CUDA's setting."""
-
 CUDA_MODULES = ("cuda.", "numba.cuda.cudadrv")
 """Where the exceptions of the driver's two faces are defined: of CUDA's own bindings and of Numba's."""
 
@@ -130,19 +126,6 @@ def team_barrier(wide: Any) -> None:
         cuda.syncthreads()
     else:
         syncwarp()
-
-
-@contextmanager
-def compiling_for(capability: tuple[int, int]) -> Iterator[None]:
-    """Numba-CUDA compiles for this capability, and asks no NVRTC, a library of 90 MB, whether there is such a one."""
-    from numba.cuda import config as compiler  # type: ignore[attr-defined]
-
-    before = getattr(compiler, FORCED_CAPABILITY)
-    setattr(compiler, FORCED_CAPABILITY, capability)
-    try:
-        yield
-    finally:
-        setattr(compiler, FORCED_CAPABILITY, before)
 
 
 def new_stream() -> Any:
@@ -291,7 +274,6 @@ __all__ = [
     "ballot",
     "bit_count",
     "check_device",
-    "compiling_for",
     "cuda",
     "device_function",
     "follow",
