@@ -13,9 +13,10 @@ from small_model import SMALL_SPEC, small_model
 
 from pilc_stream.arith import adaptive, context, perceptron, predictor, rans
 from pilc_stream.backends import base
-from pilc_stream.codecs import Decoder
+from pilc_stream.codecs import Decoder, deep, planes, webp
 from pilc_stream.codecs.raw import RawCodec
 from pilc_stream.codecs.wave import WaveCodec
+from pilc_stream.images import metadata
 from pilc_stream.models import model, spec
 from pilc_stream.records import payload, tiling
 
@@ -165,3 +166,16 @@ def test_the_pixels_of_the_wave_example_are_those_that_the_document_shows() -> N
     assert [tuple(map(int, pixel)) for pixel in shown[: wave_image().size // 3]] == [
         tuple(pixel) for pixel in wave_image().reshape(-1, 3).tolist()
     ]
+
+
+def test_tags_of_extras() -> None:
+    tags = {name: int(tag) for name, tag in table("chunk", "tag")}
+    assert tags == {"another": 0, **{name.decode(): tag for name, tag in metadata.TAGS.items()}}
+
+
+def test_bounds_of_the_stock_codecs() -> None:
+    stated = [int(number) for number in re.findall(r"at least `h \* w \* channels / (\d+)` bytes", document())]
+    assert stated == [webp.SAMPLES_PER_BYTE, deep.SAMPLES_PER_BYTE]
+    bits = re.search(r"inflates to 1 to (\d+) bytes", document())
+    assert bits
+    assert int(bits[1]) == planes.MAX_TABLE_BYTES
