@@ -30,6 +30,9 @@ _CODEC_NAMES = {number: name for name, number in CODEC_IDS.items()}
 _CHANNELS_MASK, _DEPTH_16, _TWO_AXES, _HAS_EXTRAS = 0b11, 1 << 2, 1 << 3, 1 << 4
 _KNOWN_FLAGS = _CHANNELS_MASK | _DEPTH_16 | _TWO_AXES | _HAS_EXTRAS
 
+# The header read last, without extras, and its bytes. Replaced as a whole, so threads may race for it.
+_last_head: tuple[bytes, Header] | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class Header:
@@ -181,6 +184,20 @@ def parse_header(data: bytes | memoryview) -> Header:
 
 
 def _parse_header(view: memoryview) -> tuple[Header, int]:
+    """The header and the place behind it. The one read last is known by its bytes: a data set has few, or one."""
+    global _last_head
+    known = _last_head
+    if known is not None:
+        head, header = known
+        if view[: len(head)] == head:
+            return header, len(head)
+    header, position = _read_header(view)
+    if not header.extras:
+        _last_head = bytes(view[:position]), header
+    return header, position
+
+
+def _read_header(view: memoryview) -> tuple[Header, int]:
     if bytes(view[:2]) != PAYLOAD_MAGIC[: len(view)] or not len(view):
         raise FormatError(
             f"payload: begins with {bytes(view[:2]).hex(' ') or 'nothing'}, not with {PAYLOAD_MAGIC.hex(' ')}; "

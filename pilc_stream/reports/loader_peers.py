@@ -16,6 +16,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -121,16 +122,18 @@ class _Tars:
         import webdataset
         from PIL import Image
 
+        @cache
+        def webp(png: bytes) -> bytes:
+            coded = io.BytesIO()
+            Image.open(io.BytesIO(png)).save(coded, "WEBP", lossless=True)
+            return coded.getvalue()
+
         stored_bytes = 0
         shards = 2 * workers
         for shard in range(shards):
             with webdataset.TarWriter(str(folder / f"{shard:04}.tar")) as writer:
                 for png in pngs[shard::shards]:
-                    data = png.read_bytes()
-                    if self.suffix == "webp":
-                        coded = io.BytesIO()
-                        Image.open(io.BytesIO(data)).save(coded, "WEBP", lossless=True)
-                        data = coded.getvalue()
+                    data = webp(png.read_bytes()) if self.suffix == "webp" else png.read_bytes()
                     stored_bytes += len(data)
                     writer.write({"__key__": f"{png.parent.name}-{png.stem}", self.suffix: data, "cls": 0})
         return stored_bytes

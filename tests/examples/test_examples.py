@@ -77,6 +77,16 @@ def test_lightning_training() -> None:
     assert "went on to step 4: 8 pictures, each once: True" in output
 
 
+@pytest.mark.slow
+def test_ray_data() -> None:
+    pytest.importorskip("ray")
+    pytest.importorskip("torch")
+
+    output = run("ray_data.py")
+
+    assert "8 pictures in batches of shape (3, 64, 64, 3), (3, 64, 64, 3), (2, 64, 64, 3)" in output
+
+
 def test_zarr_images() -> None:
     pytest.importorskip("zarr")
 

@@ -81,9 +81,8 @@ def test_map_style_items_are_what_the_guide_says(made: Made) -> None:
 
 @pytest.mark.slow
 def test_from_ray_data(made: Made) -> None:
-    ray = pytest.importorskip("ray")
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
-    try:
+    pytest.importorskip("ray")
+    from workers.session import ray_session
+
+    with ray_session(None, 1):
         assert after("Ray Data", made)["data"].count() == 9
-    finally:
-        ray.shutdown()
