@@ -90,14 +90,14 @@ class Remote:
     def size(self, path: str) -> int:
         """Return the size of a file in bytes."""
         info = self._info(path)
-        if info["type"] == "directory":
+        if _is_folder(info):
             raise IsADirectoryError(self._full(path))
         return int(info["size"] or 0)
 
     def kind(self, path: str) -> Kind | None:
         """Tell what is at `path`, None where nothing is."""
         try:
-            return "folder" if self._info(path)["type"] == "directory" else "file"
+            return "folder" if _is_folder(self._info(path)) else "file"
         except FileNotFoundError as error:
             if service_code(error) == "NoSuchBucket":
                 raise
@@ -112,6 +112,9 @@ class Remote:
             name = listed.removeprefix(inside) if listed.startswith(inside) else ""
             if name and "/" not in name and not is_temporary(name):
                 is_folder = info["type"] == "directory"
+                if not is_folder and info.get("size") is None:
+                    # A page of links has no sizes, and shards are cut by them.
+                    info = self._info(f"{folder}/{name}" if folder else name)
                 yield Entry(name, is_folder, 0 if is_folder else int(info.get("size") or 0))
 
     def _listed(self, folder: str) -> Iterator[dict[str, Any]]:
@@ -202,3 +205,8 @@ class Remote:
         except FileNotFoundError as error:
             if service_code(error) == "NoSuchBucket":
                 raise
+
+
+def _is_folder(info: Mapping[str, Any]) -> bool:
+    """Whether this is a folder; on the web, a page: images are none, and a folder shows itself as a page of links."""
+    return info["type"] == "directory" or str(info.get("mimetype", "")).startswith("text/html")

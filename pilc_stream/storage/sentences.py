@@ -49,6 +49,8 @@ _BY_CODE = {
     "InvalidBucketName": ("the bucket name is not a valid one", "Correct the URL"),
     "401": ("the credentials are not accepted", "Renew or correct them, then run the same command again"),
     "403": ("permission is denied", "Check the rights on it, or the credentials and their policy"),
+    "405": _BY_ERRNO[errno.ENOSYS],
+    "501": _BY_ERRNO[errno.ENOSYS],
     "PermanentRedirect": ("the bucket is in another region", "Set the region or endpoint in the storage options"),
 }
 
@@ -85,6 +87,8 @@ def _what(url: str, verb: str, error: BaseException) -> tuple[str, str]:
         return "there is nothing at this place", "Check the spelling of the URL"
     if type(error).__name__ in {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError"}:
         return "no credentials were found", "Set them in the environment or with storage options"
+    if isinstance(error, NotImplementedError):
+        return _BY_ERRNO[errno.ENOSYS]
     if isinstance(error, OSError) and str(error).startswith("Forbidden: "):
         # As gcsfs says it.
         return _BY_ERRNO[errno.EACCES]
