@@ -13,6 +13,8 @@ from pilc_stream.cli.options import debug_option, json_option
 from pilc_stream.errors import UsageError
 
 if TYPE_CHECKING:
+    from pilc_stream.models.model import WaveModel
+    from pilc_stream.models.pilc import PilcModel
     from pilc_stream.training.train import TrainProgress
 
 
@@ -48,12 +50,21 @@ def train(recipe: str, data: Path, model: Path, checkpoint: Path | None, start: 
     try:
         from pilc_stream.training.recipe import load_recipe
         from pilc_stream.training.train import train as run
+        from pilc_stream.training.vq.recipe import find_pilc_recipe
+        from pilc_stream.training.vq.train import train_pilc
     except ModuleNotFoundError as error:
         raise UsageError("training needs torch: pip install 'pilc-stream[torch]'") from error
 
     if model.exists():
         raise UsageError(f"{model} exists; a model is never edited: give another name")
-    trained = run(load_recipe(recipe), data, checkpoint=checkpoint, start=start, progress=_report)
+    trained: WaveModel | PilcModel
+    of_pilc = find_pilc_recipe(recipe)
+    if of_pilc is None:
+        trained = run(load_recipe(recipe), data, checkpoint=checkpoint, start=start, progress=_report)
+    elif start is not None:
+        raise UsageError("--start: a profile of the codec 'pilc' takes over no other run; use --checkpoint")
+    else:
+        trained = train_pilc(of_pilc, data, checkpoint=checkpoint, progress=_report)
     temporary = model.with_name(model.name + ".partial")
     temporary.write_bytes(trained.file_bytes)
     os.replace(temporary, model)
@@ -67,6 +78,10 @@ def train(recipe: str, data: Path, model: Path, checkpoint: Path | None, start: 
 
 
 def _report(progress: TrainProgress) -> None:
+    if progress.step == 0:
+        # Only `pilc` has a first part without steps.
+        messages().print(f"predictors and code book: {progress.train_bits:.4f} bits per sub-pixel, as a guide")
+        return
     left = progress.seconds / progress.step * (progress.steps - progress.step)
     messages().print(
         f"step {progress.step:,} of {progress.steps:,}: {progress.train_bits:.4f} bits per sub-pixel, "

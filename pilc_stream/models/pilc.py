@@ -103,13 +103,13 @@ class PilcSpec:
             "head": (4 * OUTPUTS, last),
         }
 
-    def macs_per_pixel(self) -> dict[str, float]:
+    def macs_per_pixel(self) -> dict[str, int]:
         """Multiply-accumulates per RGB pixel to decode: `predictor`, `network`, and `coder` (the rANS steps).
 
         An encoder weighs all predictors: `predictors` times the first.
         """
         shares = {"coarse": 64, "coarse.split": 64, "middle": 16, "middle.split": 16, "fine": 4, "head": 4}
-        network = sum(outputs * inputs / shares[name] for name, (outputs, inputs) in self.layers().items())
+        network = sum(-(-outputs * inputs // shares[name]) for name, (outputs, inputs) in self.layers().items())
         return {"predictor": sum(len(taps) for taps in self.taps), "network": network, "coder": CHANNELS}
 
     def parameters(self) -> int:

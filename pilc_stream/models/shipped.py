@@ -7,6 +7,7 @@ from functools import cache
 from importlib import resources
 
 from pilc_stream.errors import ModelNotFoundError
+from pilc_stream.models.pilc import is_pilc_model
 from pilc_stream.records.payload import MODEL_DIGEST_BYTES
 
 SUFFIX = ".safetensors"
@@ -15,6 +16,11 @@ SUFFIX = ".safetensors"
 def preset_names() -> list[str]:
     """The names of the shipped profiles, sorted."""
     return sorted(file.name.removesuffix(SUFFIX) for file in _folder().iterdir() if file.name.endswith(SUFFIX))
+
+
+def wave_preset_names() -> list[str]:
+    """The names of those whose codec is `wave`."""
+    return [name for name in preset_names() if not is_pilc_model(preset_bytes(name))]
 
 
 def preset_bytes(name: str) -> bytes:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pilc_stream.models.model import load_model
-from pilc_stream.models.shipped import preset_bytes, preset_names
+from pilc_stream.models.shipped import preset_bytes, wave_preset_names
 from pilc_stream.reports.figures import PeerFigures
 from pilc_stream.reports.hull import Point, height_at, lies_on, lower_hull
 from pilc_stream.reports.machine import device_name, machine_name
@@ -103,7 +103,7 @@ class Report:
 
 def shipped_costs() -> list[Cost]:
     """What the shipped profiles cost, counted from their models."""
-    return sorted(map(_cost, preset_names()), key=lambda cost: cost.kmac("decode"))
+    return sorted(map(_cost, wave_preset_names()), key=lambda cost: cost.kmac("decode"))
 
 
 def build_report(costs: Sequence[Cost], measured: Sequence[Record], recorded: Sequence[Record]) -> Report:

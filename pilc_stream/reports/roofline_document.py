@@ -31,12 +31,12 @@ def with_table(text: str) -> str:
 def main() -> None:
     """Write the record and the table."""
     from pilc_stream.models.model import load_model
-    from pilc_stream.models.shipped import preset_bytes, preset_names
+    from pilc_stream.models.shipped import preset_bytes, wave_preset_names
     from pilc_stream.reports.machine import machine_facts
     from pilc_stream.reports.roofline import ceilings, roofline
 
     lines = []
-    for name in preset_names():
+    for name in wave_preset_names():
         spec = load_model(preset_bytes(name)).spec
         lines += [roofline(card, name, spec) for card in ceilings()]
     record = {"machine": machine_facts(), "rooflines": [line.to_json() for line in lines]}

@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 from PIL import Image
 
-from pilc_stream.models.shipped import preset_names
+from pilc_stream.models.shipped import wave_preset_names
 
 Pilc = Callable[..., Result]
 
@@ -30,7 +30,7 @@ def test_without_data_the_recorded_runs_are_reported(pilc: Pilc) -> None:
     result = pilc("frontier", "--json")
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
-    assert {cost["profile"] for cost in document["costs"]} == set(preset_names())
+    assert {cost["profile"] for cost in document["costs"]} == set(wave_preset_names())
     assert "# The rate-computation frontier" in pilc("frontier").stdout
 
 

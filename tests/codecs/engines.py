@@ -10,6 +10,9 @@ import pytest
 from pilc_stream.backends import Engine
 from pilc_stream.backends.cpu import CpuEngine
 from pilc_stream.backends.machine import host_has_byte_dots, host_width
+from pilc_stream.backends.pilc import PilcEngine
+from pilc_stream.backends.pilc.cpu import PilcCpuEngine
+from pilc_stream.backends.pilc.reference import PilcReferenceEngine
 from pilc_stream.backends.reference import ReferenceEngine
 
 ENGINES: dict[str, Callable[[], Engine]] = {
@@ -28,3 +31,19 @@ every_engine = pytest.mark.parametrize("engine_name", list(ENGINES))
 def engine(name: str) -> Engine:
     """An engine, kept so that a model is compiled once."""
     return ENGINES[name]()
+
+
+PILC_ENGINES: dict[str, Callable[[], PilcEngine]] = {
+    "reference": PilcReferenceEngine,
+    "cpu": PilcCpuEngine,
+    "cpu, 2 threads": lambda: PilcCpuEngine(threads=2),
+}
+
+every_pilc_engine = pytest.mark.parametrize("engine_name", list(PILC_ENGINES))
+"""The same for the codec `pilc`; the engine comes from `pilc_engine`."""
+
+
+@cache
+def pilc_engine(name: str) -> PilcEngine:
+    """An engine of the codec `pilc`, kept."""
+    return PILC_ENGINES[name]()

@@ -67,7 +67,7 @@ def random_pilc_model(spec: PilcSpec, seed: int, *, at_the_bound: bool = False) 
 
 
 def small_pilc_model() -> PilcModel:
-    """The model of golden payloads. Never change it: a changed model is another file and digest.
+    """The model that the golden payloads were made with; they keep it as a file.
 
     Predictors are west, north, and their gradient; a code's residuals double from one to the next.
     """

@@ -23,13 +23,18 @@ from numpy.typing import NDArray
 sys.path.append(str(Path(__file__).resolve().parents[1] / "codecs"))
 
 from small_model import small_model
+from small_pilc import small_pilc_model
 
 from pilc_stream.backends import Engine
+from pilc_stream.backends.pilc import PilcEngine
+from pilc_stream.backends.pilc.reference import PilcReferenceEngine
 from pilc_stream.backends.reference import ReferenceEngine
+from pilc_stream.codecs.pilc import PilcCodec
 from pilc_stream.codecs.raw import RawCodec
 from pilc_stream.codecs.wave import WaveCodec
 from pilc_stream.models.model import WaveModel, load_model
-from pilc_stream.models.shipped import preset_bytes, preset_names
+from pilc_stream.models.pilc import PilcModel, load_pilc_model
+from pilc_stream.models.shipped import preset_bytes, wave_preset_names
 from pilc_stream.records.payload import Header, pack_payload
 
 FOLDER = Path(__file__).resolve().parent / "v1"
@@ -37,8 +42,18 @@ Image = NDArray[np.uint8] | NDArray[np.uint16]
 
 MODELS: dict[str, Callable[[], WaveModel]] = {
     "small": cache(small_model),
-    **{name: cache(lambda name=name: load_model(preset_bytes(name))) for name in preset_names()},
+    **{name: cache(lambda name=name: load_model(preset_bytes(name))) for name in wave_preset_names()},
 }
+PILC_MODELS: dict[str, Callable[[], PilcModel]] = {
+    "small-pilc": cache(lambda: small_pilc()),
+    "pilc": cache(lambda: load_pilc_model(preset_bytes("pilc"))),
+}
+
+
+def small_pilc() -> PilcModel:
+    """The small model of the codec `pilc`, from its golden file once that is there: its formula draws at random."""
+    path = FOLDER / "small-pilc.safetensors"
+    return load_pilc_model(path.read_bytes()) if path.exists() else small_pilc_model()
 
 
 @dataclass(frozen=True)
@@ -118,6 +133,18 @@ def wave_cases_of(model: str) -> list[Case]:
     return [case for case in WAVE_CASES if model in ("small", "fast") or case.name in CASES_OF_OTHERS]
 
 
+def pilc_cases_of(model: str) -> list[Case]:
+    """The cases that there are golden payloads of, of a model of the codec `pilc`."""
+    return [
+        case for case in WAVE_CASES if case.lanes_log2 is None and (model != "pilc" or case.name in CASES_OF_OTHERS)
+    ]
+
+
+def encode_by_pilc(model: PilcModel, engine: PilcEngine, case: Case) -> bytes:
+    """The payload of a case by the codec `pilc`."""
+    return PilcCodec(model, engine, case.tile_log2).encode([case.pixels()], [case.extras])[0]
+
+
 def files_of(only: str | None) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Every golden file, or those of one model: its name, and what makes its content."""
     engine = ReferenceEngine()
@@ -125,6 +152,13 @@ def files_of(only: str | None) -> Iterator[tuple[str, Callable[[], bytes]]]:
         if only in (None, name):
             for case in wave_cases_of(name):
                 yield f"{name}-{case.name}.pilc", lambda case=case, model=model: case.encode(model(), engine)
+    slow = PilcReferenceEngine()
+    for name, of_pilc in PILC_MODELS.items():
+        if only in (None, name):
+            for case in pilc_cases_of(name):
+                yield f"{name}-{case.name}.pilc", lambda case=case, model=of_pilc: encode_by_pilc(model(), slow, case)
+    if only in (None, "small-pilc"):
+        yield "small-pilc.safetensors", lambda: small_pilc().file_bytes
     if only in (None, "small"):
         yield "small.safetensors", lambda: small_model().file_bytes
         for case in RAW_CASES:
@@ -144,7 +178,7 @@ def main() -> int:
     """Write what is missing; 1 where a file is there and differs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--overwrite", action="store_true", help="replace files that differ (never released ones only)")
-    parser.add_argument("--only", choices=sorted(MODELS), help="payloads of this model only")
+    parser.add_argument("--only", choices=sorted(MODELS | PILC_MODELS), help="payloads of this model only")
     arguments = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
     differing = []

@@ -73,7 +73,7 @@ def test_profiles_and_peers_are_measured_on_every_set(sets_folder: Path) -> None
 
 
 def test_all_shipped_profiles_are_the_default(sets_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frontier, "preset_names", lambda: ["raw"])
+    monkeypatch.setattr(frontier, "wave_preset_names", lambda: ["raw"])
     (record,) = measure_sets(sets_folder, ["ramps"], Contest(with_peers=False, rounds=1))
     assert codecs(record) == ["raw"]
 

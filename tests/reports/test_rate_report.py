@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pilc_stream.models.model import load_model
-from pilc_stream.models.shipped import preset_bytes, preset_names
+from pilc_stream.models.shipped import preset_bytes, wave_preset_names
 from pilc_stream.reports.files import json_text
 from pilc_stream.reports.markdown import (
     costs_table,
@@ -39,7 +39,7 @@ def cells(table: str) -> list[list[str]]:
 
 def test_every_shipped_profile_is_counted_from_its_model() -> None:
     costs = shipped_costs()
-    assert {cost.profile for cost in costs} == set(preset_names())
+    assert {cost.profile for cost in costs} == set(wave_preset_names())
     assert [cost.kmac("decode") for cost in costs] == sorted(cost.kmac("decode") for cost in costs)
     for cost in costs:
         model = load_model(preset_bytes(cost.profile))

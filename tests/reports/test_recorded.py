@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pilc_stream.models.shipped import preset_names
+from pilc_stream.models.shipped import wave_preset_names
 from pilc_stream.reports.files import NAMES, json_text
 from pilc_stream.reports.markdown import whole_report
 from pilc_stream.reports.plot import DESCRIBED, digest_of
@@ -45,7 +45,7 @@ def test_the_same_model_gives_the_same_bytes_on_every_machine() -> None:
 def test_every_shipped_profile_is_recorded_on_every_set(report: Report) -> None:
     assert report.sets, "pilc frontier DATA --record pilc_stream/reports/measured"
     for each in report.sets:
-        missing = set(preset_names()) - set(each.bpsp)
+        missing = set(wave_preset_names()) - set(each.bpsp)
         assert not missing, f"{each.name}: pilc frontier DATA --record pilc_stream/reports/measured"
 
 

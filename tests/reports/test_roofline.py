@@ -8,7 +8,7 @@ pytest.importorskip("numba_cuda", reason="Numba-CUDA is not installed")
 
 from pilc_stream.backends.cuda.proof import Resources, Work
 from pilc_stream.models.model import load_model
-from pilc_stream.models.shipped import preset_bytes, preset_names
+from pilc_stream.models.shipped import preset_bytes, wave_preset_names
 from pilc_stream.reports.roofline import REALISTIC, Roofline, ceilings, roof, roofline, table, wavefront
 from pilc_stream.reports.roofline_document import DOCUMENT, recorded, with_table
 
@@ -63,7 +63,7 @@ def test_the_document_shows_the_record() -> None:
     text = DOCUMENT.read_text()
     assert with_table(text) == text, "run: python -m pilc_stream.reports.roofline_document"
     assert {(line.card, line.profile) for line in recorded()} == {
-        (card, profile) for card in ceilings() for profile in preset_names()
+        (card, profile) for card in ceilings() for profile in wave_preset_names()
     }
 
 
