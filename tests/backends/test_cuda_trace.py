@@ -149,6 +149,15 @@ def test_the_highest_bit_is_what_the_schoolbook_finds(value: int) -> None:
     assert compiled(highest, 1, 0)[2](value) == value.bit_length() - 1 == fixed.floor_log2(value)
 
 
+@given(st.integers(1, (1 << 24) - 1))
+def test_eighths_of_an_octave_are_what_the_schoolbook_finds(value: int) -> None:
+    assert compiled(eighths, 1, 0)[2](value) == fixed.log2_eighths(value)
+
+
+def eighths(ops: Any, values: Sequence[Any]) -> Sequence[Any]:
+    return [fixed.log2_eighths(values[0])]
+
+
 def highest(ops: Any, values: Sequence[Any]) -> Sequence[Any]:
     return [fixed.floor_log2(values[0])]
 

@@ -82,6 +82,12 @@ class Word(Lanes):
         ops: Any = self.builder
         return self._new(ops.highest_bit(self.value))
 
+    def log2_eighths(self) -> Word:
+        """`arith.fixed.log2_eighths`, as it asks for: the exponent and the first bits of the mantissa of a float."""
+        b: ir.IRBuilder = self.builder.ir
+        bits = b.bitcast(b.sitofp(self.value, FLOAT), I32)
+        return self._new(b.lshr(bits, I32(20))) - (127 << 3)
+
     def _compare(self, operator: str, other: Lanes | int) -> Word:
         b, x, y = self._both(other)
         return self._truth(b.icmp_signed(operator, x, y))
