@@ -38,8 +38,8 @@ from pilc_stream.errors import UsageError
 @click.option(
     "--card",
     is_flag=True,
-    help="Time every stage on this machine's CUDA card, on batches of small, middle and large pictures, for five minutes "
-    "at most. `--device cuda` without SOURCE does the same.",
+    help="Time every stage on this machine's CUDA card, on batches of small, middle and large pictures, for five "
+    "minutes at most. `--device cuda` without SOURCE does the same.",
 )
 @click.option(
     "--loaders",
