@@ -65,13 +65,17 @@ def decompress(
     device: str = "auto",
     threads: int = 1,
     models: Callable[[bytes], bytes | None] | None = None,
+    max_pixels: int = 1 << 30,
 ) -> Image:
     """The array that `compress` was given, exactly; or its `region` `(y, x, height, width)`, from the tiles it needs.
 
-    `models` gives model files that do not ship with the package, by the digest that the payload names. Raises
-    FormatError for damaged bytes, ModelNotFoundError, UsageError for a region outside the image.
+    `models` gives model files that do not ship with the package, by the digest that the payload names. More than
+    `max_pixels` pixels are refused. Raises FormatError for damaged bytes, ModelNotFoundError, UsageError for a region
+    outside the image.
     """
-    image: Image = decompress_batch([payload], regions=[region], device=device, threads=threads, models=models)[0]
+    image: Image = decompress_batch(
+        [payload], regions=[region], device=device, threads=threads, models=models, max_pixels=max_pixels
+    )[0]
     return image
 
 
@@ -83,6 +87,7 @@ def decompress_batch(
     threads: int = 1,
     models: Callable[[bytes], bytes | None] | None = None,
     out: str = "numpy",
+    max_pixels: int = 1 << 30,
 ) -> list[Any]:
     """`decompress` for many payloads, of any codecs, at once.
 
@@ -94,7 +99,7 @@ def decompress_batch(
 
     if out not in ("numpy", "torch"):
         raise UsageError(f"out={out!r}; images come out as 'numpy' arrays or 'torch' tensors")
-    decoder = shared_decoder(device, threads, models)
+    decoder = shared_decoder(device, threads, models, max_pixels)
     return decoder.decode_tensors(payloads, regions) if out == "torch" else decoder.decode(payloads, regions)
 
 

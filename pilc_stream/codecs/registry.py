@@ -22,7 +22,7 @@ from pilc_stream.codecs.planes import PlanesDecoder, part_headers
 from pilc_stream.codecs.raw import RawCodec, RawDecoder
 from pilc_stream.codecs.wave import WaveCodec, WaveDecoder
 from pilc_stream.codecs.webp import webp_decoder
-from pilc_stream.errors import DeviceError, ModelError, ModelNotFoundError, TruncatedError, UsageError
+from pilc_stream.errors import DeviceError, FormatError, ModelError, ModelNotFoundError, TruncatedError, UsageError
 from pilc_stream.models.model import load_model
 from pilc_stream.models.pilc import is_pilc_model, load_pilc_model
 from pilc_stream.models.shipped import preset_bytes, preset_digests, preset_names
@@ -30,6 +30,9 @@ from pilc_stream.records.payload import CHECKSUM_BYTES, MODEL_DIGEST_BYTES, Head
 from pilc_stream.records.tiling import Region
 
 DEFAULT_PROFILE = "fast"
+
+MAX_DECODED_PIXELS = 1 << 30
+"""Largest image or region decoded unless told otherwise: 1074 million pixels, 3.2 GB as RGB."""
 
 _WITHOUT_MODEL: dict[str, Callable[[], TileDecoder]] = {
     "raw": RawDecoder,
@@ -85,22 +88,33 @@ def _shared_codec(profile: str, device: str, threads: int) -> Codec:
     return open_codec(profile, device, threads)
 
 
-def shared_decoder(device: str, threads: int, models: ModelSource | None) -> Decoder:
+def shared_decoder(
+    device: str, threads: int, models: ModelSource | None, max_pixels: int = MAX_DECODED_PIXELS
+) -> Decoder:
     """A decoder that is kept for the next call, unless `models` are the caller's own."""
-    return Decoder(device, threads, models) if models else _shared_decoder(device, threads)
+    return Decoder(device, threads, models, max_pixels) if models else _shared_decoder(device, threads, max_pixels)
 
 
 @lru_cache(maxsize=8)
-def _shared_decoder(device: str, threads: int) -> Decoder:
-    return Decoder(device, threads)
+def _shared_decoder(device: str, threads: int, max_pixels: int) -> Decoder:
+    return Decoder(device, threads, max_pixels=max_pixels)
 
 
 class Decoder:
     """Decodes payloads of any codec and model; models are loaded once and kept."""
 
-    def __init__(self, device: str = "auto", threads: int = 1, models: ModelSource | None = None) -> None:
-        """`models` is asked for model files that do not ship with the package, by short digest."""
-        self._device, self._threads, self._source = device, threads, models
+    def __init__(
+        self,
+        device: str = "auto",
+        threads: int = 1,
+        models: ModelSource | None = None,
+        max_pixels: int = MAX_DECODED_PIXELS,
+    ) -> None:
+        """`models` is asked for model files that do not ship with the package, by short digest.
+
+        `max_pixels`: an image, or a region of one, that has more is refused before anything is allocated for it.
+        """
+        self._device, self._threads, self._source, self._max_pixels = device, threads, models, max_pixels
         self._decoders: dict[tuple[str, bytes], TileDecoder] = {}
 
     def decode(
@@ -115,6 +129,8 @@ class Decoder:
             None if region is None else check_region(region, payload.header.height, payload.header.width)
             for payload, region in zip(parsed, regions or [None] * len(parsed), strict=True)
         ]
+        for payload, part in zip(parsed, wanted, strict=True):
+            self._check_size(payload.header, part)
         groups: dict[tuple[str, bytes], list[int]] = {}
         for index, payload in enumerate(parsed):
             groups.setdefault((payload.header.codec, payload.header.model_digest), []).append(index)
@@ -138,6 +154,8 @@ class Decoder:
         if kind != "cuda":
             raise DeviceError(f"device {self._device!r}: images as torch tensors are for the device 'cuda'")
         parsed = [parse_payload(payload) for payload in payloads]
+        for payload in parsed:
+            self._check_size(payload.header, None)
         groups: dict[tuple[str, bytes], list[int]] = {}
         for index, payload in enumerate(parsed):
             groups.setdefault((payload.header.codec, payload.header.model_digest), []).append(index)
@@ -171,6 +189,14 @@ class Decoder:
     def inspect(self, payload: bytes) -> PayloadInfo:
         """What the payload holds and where its bytes go."""
         return inspect_payload(payload)
+
+    def _check_size(self, header: Header, region: Region | None) -> None:
+        height, width = (header.height, header.width) if region is None else (region.height, region.width)
+        if height * width > self._max_pixels:
+            raise FormatError(
+                f"payload: {height} x {width} pixels, above the limit of {self._max_pixels}; decode regions of it, or "
+                "raise max_pixels if the payload is to be trusted"
+            )
 
     def _decoder(self, codec: str, digest: bytes, first: Payload, region: Region | None) -> TileDecoder:
         key = (codec, digest)

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from small_model import SPECS, certain_frequencies, cumulative, random_model, small_model
 
+import pilc_stream as pilc
 from pilc_stream.arith.rans import most_symbols_per_word
 from pilc_stream.backends.base import pack_stream
 from pilc_stream.codecs import Decoder
+from pilc_stream.codecs.raw import RawCodec
 from pilc_stream.codecs.wave import WaveDecoder
 from pilc_stream.errors import FormatError, PilcError, TruncatedError
 from pilc_stream.models.model import WaveModel
@@ -97,6 +99,17 @@ def test_raw_pixels_that_are_not_there(flags: int) -> None:
             Decoder().decode([data])
 
     assert peak_bytes(refused) < 30_000
+
+
+def test_the_limit_of_pixels_is_stated_and_adjustable() -> None:
+    image = np.full((40, 50), 7, np.uint8)
+    payload = RawCodec().encode([image])[0]
+    with pytest.raises(FormatError, match="40 x 50 pixels, above the limit of 1999; decode regions of it"):
+        Decoder(max_pixels=1999).decode([payload])
+    assert np.array_equal(Decoder(max_pixels=1999).decode([payload], [(1, 2, 30, 40)])[0], image[1:31, 2:42])
+    assert np.array_equal(Decoder(max_pixels=2000).decode([payload])[0], image)
+    with pytest.raises(FormatError, match="above the limit"):
+        pilc.decompress(payload, max_pixels=1999)
 
 
 @every_engine
