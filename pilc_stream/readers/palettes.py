@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pilc_stream.images import shown
@@ -16,6 +17,12 @@ def displayed(image: NDArray[Any], payload: bytes | memoryview) -> NDArray[Any]:
 
     Raises FormatError where the palette is damaged; a payload that decoded has none such.
     """
+    colours = colours_of(payload)
+    return image if colours is None else colours[image]
+
+
+def colours_of(payload: bytes | memoryview) -> NDArray[np.uint8] | None:
+    """The colours that indices 0 to 255 of a payload stand for, `(256, 3)` or `(256, 4)`; None without a palette."""
     extras = parse_header(payload).extras
     palette = palette_of(extras) if extras else None
-    return image if palette is None else shown(image, palette)
+    return None if palette is None else shown(np.arange(256, dtype=np.uint8), palette)

@@ -21,6 +21,7 @@ from pilc_stream.codecs.base import check_region
 from pilc_stream.errors import DeviceError, FormatError, ImageError, ModelError, PilcError, UsageError
 from pilc_stream.images import decode_kept
 from pilc_stream.readers.dataset import Dataset
+from pilc_stream.readers.palettes import colours_of, displayed
 from pilc_stream.readers.regions import Wanted, region_of
 from pilc_stream.readers.samples import OnError, check_on_error, tolerate
 from pilc_stream.records.payload import PAYLOAD_MAGIC, parse_header
@@ -152,8 +153,15 @@ class GpuDecoder:
     def _decoded(self, payloads: Sequence[bytes]) -> list[torch.Tensor]:
         parts = [self._part(payload) for payload in payloads]
         if self._on_card:
-            return self._decoder.decode_tensors(payloads, parts)
-        return [self._copied(array) for array in self._decoder.decode(payloads, parts)]
+            tensors = self._decoder.decode_tensors(payloads, parts)
+            return [self._coloured(tensor, payload) for tensor, payload in zip(tensors, payloads, strict=True)]
+        arrays = self._decoder.decode(payloads, parts)
+        return [self._copied(displayed(array, payload)) for array, payload in zip(arrays, payloads, strict=True)]
+
+    def _coloured(self, tensor: torch.Tensor, payload: bytes) -> torch.Tensor:
+        """Indices as the colours of their palette, on the card."""
+        colours = colours_of(payload)
+        return tensor if colours is None else torch.from_numpy(colours).to(self.device)[tensor.long()]
 
     def _alone(self, payload: bytes) -> torch.Tensor | PilcError:
         try:
