@@ -59,6 +59,9 @@ class GangShape(NamedTuple):
         return self.height * self.row_bytes
 
 
+CACHE_LINE = 64
+
+
 class Memory:
     """Arrays that walks use again, since new memory from the system has to be cleared page by page."""
 
@@ -68,7 +71,10 @@ class Memory:
     def array(self, name: str, size: int, kind: type) -> NDArray[Any]:
         """At least `size` elements, with whatever was in them."""
         if name not in self._arrays or len(self._arrays[name]) < size:
-            self._arrays[name] = np.empty(size, kind)
+            # At the beginning of a cache line: a vector of scratch that lies in two of them costs twice.
+            spare = np.empty(size * np.dtype(kind).itemsize + CACHE_LINE, np.uint8)
+            start = -spare.ctypes.data % CACHE_LINE
+            self._arrays[name] = spare[start : start + size * np.dtype(kind).itemsize].view(kind)
         return self._arrays[name]
 
 
