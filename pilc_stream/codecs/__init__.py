@@ -11,6 +11,7 @@ from pilc_stream.codecs.registry import (
     encode_any,
     inspect_payload,
     open_codec,
+    open_profile,
     profiles,
     shared_decoder,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "encode_any",
     "inspect_payload",
     "open_codec",
+    "open_profile",
     "profiles",
     "shared_decoder",
 ]

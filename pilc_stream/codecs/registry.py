@@ -63,11 +63,20 @@ def open_codec(
         except OSError as error:
             raise ModelNotFoundError(f"model {str(model_path)!r} cannot be read: {error}") from error
         return ChoosingCodec(_model_codec(data, device, threads))
+    codec = open_profile(profile, device, threads)
+    return codec if profile == "raw" else ChoosingCodec(codec)
+
+
+def open_profile(profile: str, device: str = "auto", threads: int = 1) -> Codec:
+    """The codec of a shipped profile by itself, which refuses what its model was not made for: to measure it.
+
+    Raises as `open_codec`.
+    """
     if profile == "raw":
         return RawCodec()
     if profile not in preset_names():
         raise UsageError(f"profile {profile!r} is unknown; known profiles: {', '.join(profiles())}")
-    return ChoosingCodec(_model_codec(preset_bytes(profile), device, threads))
+    return _model_codec(preset_bytes(profile), device, threads)
 
 
 def _model_codec(data: bytes, device: str, threads: int) -> Codec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pilc_stream.codecs import Decoder, open_codec
+from pilc_stream.codecs import Decoder, open_profile
 from pilc_stream.reports.contest import ProfileContestant, Progress, run_contest
 from pilc_stream.reports.figures import ProfileFigures
 from pilc_stream.reports.sets import ImageSet
@@ -24,7 +24,7 @@ def bench_profiles(
     """
     decoder = Decoder(device, threads)
     contestants = [
-        ProfileContestant(open_codec(name, device, threads), decoder, device, threads, image_set) for name in profiles
+        ProfileContestant(open_profile(name, device, threads), decoder, device, threads, image_set) for name in profiles
     ]
     run_contest(contestants, len(image_set.images), rounds, progress)
     return [contestant.figures() for contestant in contestants]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pilc_stream.codecs import Decoder, open_codec
+from pilc_stream.codecs import Decoder, open_profile
 from pilc_stream.errors import UsageError
 from pilc_stream.models.shipped import wave_preset_names
 from pilc_stream.reports.contest import Contestant, ProfileContestant, Progress, run_contest
@@ -53,7 +53,7 @@ def measure_sets(
         if name not in {path.stem for path in paths} or effort not in contest.efforts:
             raise UsageError(f"skip {name}:{effort}: this set and effort are not among those to be measured")
     peers = all_peers(contest.efforts) if contest.with_peers else []
-    codecs = [open_codec(name, contest.device, contest.threads) for name in contest.profiles or wave_preset_names()]
+    codecs = [open_profile(name, contest.device, contest.threads) for name in contest.profiles or wave_preset_names()]
     decoder = Decoder(contest.device, contest.threads)
     records = []
     with peer_coder(contest.processes) as coder:

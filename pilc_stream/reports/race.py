@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pilc_stream.codecs import Decoder, open_codec
+from pilc_stream.codecs import Decoder, open_profile
 from pilc_stream.errors import UsageError, VerifyError
 from pilc_stream.reports.contest import bits_per_sample, megabytes_per_second
 from pilc_stream.reports.sets import ImageSet
@@ -65,7 +65,7 @@ def profile_racers(names: Sequence[str], threads: Sequence[int]) -> list[Racer]:
     decoders = {count: Decoder("cpu", count) for count in threads}
     racers = []
     for name in names:
-        codecs = {count: open_codec(name, "cpu", count) for count in threads}
+        codecs = {count: open_profile(name, "cpu", count) for count in threads}
         racers.append(
             Racer(
                 name,

@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -55,8 +56,13 @@ def load_images(source: Path | None, limit: int | None = None) -> tuple[list[NDA
         if limit is not None and len(images) == limit:
             break
         try:
-            images.append(decode_image(data).array)
+            pixels = decode_image(data)
         except ImageError:
+            left_out += 1
+            continue
+        if pixels.mode in ("L", "RGB") and pixels.array.dtype == np.uint8:
+            images.append(pixels.array)
+        else:
             left_out += 1
     return images, left_out
 
