@@ -39,7 +39,7 @@ PIXELS_PER_TILE = 16384
 
 ORIENTATIONS = 8
 HELD_OUT_SHARE = 0.1
-STAGE = Stage(100, 0.003, 0.00002)
+STAGE = Stage(100, 0.01, 0.0001)
 """As in a recipe, but in per cent of the time."""
 
 BATCH = 8192
