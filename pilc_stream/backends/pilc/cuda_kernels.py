@@ -22,7 +22,7 @@ from pilc_stream.arith.blocks import (
 from pilc_stream.arith.context import BEFORE_FIRST, CHANNELS
 from pilc_stream.arith.perceptron import ACTIVATION_LIMIT, FRACTIONS
 from pilc_stream.arith.rans import PRECISION_BITS, SLOT_MASK, STATE_LOW, WORD_BITS
-from pilc_stream.backends.cuda.shim import ballot, bit_count, cuda, device_function
+from pilc_stream.backends.cuda.shim import ballot, bit_count, cuda, device_function, int64
 from pilc_stream.backends.pilc.base import MEAN_LIMIT
 from pilc_stream.models.pilc import OUTPUTS
 
@@ -184,20 +184,21 @@ def distribute(
 def code_row(classes: Any, codes: Any, y: Any, x: Any) -> Any:
     """The row of the code tables of a block."""
     if x == 0 and y == 0:
-        return 2 * MIDDLE_CLASS
+        return int64(2 * MIDDLE_CLASS)
     west = codes[y, x - 1] if x > 0 else codes[y - 1, x]
     north = codes[y - 1, x] if y > 0 else codes[y, x - 1]
-    return int(classes[west]) + int(classes[north])
+    # int64 throughout: a sum of two bytes would be unsigned, and with a signed number a float.
+    return int64(classes[west]) + int64(classes[north])
 
 
 @device_function
 def predictor_row(predictors: Any, count: Any, y: Any, x: Any) -> Any:
     """The row of the predictor tables of a block."""
     if x > 0:
-        return int(predictors[y, x - 1])
+        return int64(predictors[y, x - 1])
     if y > 0:
-        return int(predictors[y - 1, x])
-    return count
+        return int64(predictors[y - 1, x])
+    return int64(count)
 
 
 @device_function
