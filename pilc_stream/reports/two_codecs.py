@@ -2,7 +2,7 @@
 
 ``python -m pilc_stream.reports.two_codecs DATA...`` codes each set with the profile `pilc` on one CPU thread, records
 the figures in `measured/pilc.json` and writes `measured/pilc.md`, with those of the wave codec from the recorded
-frontier of the same sets.
+frontier of the same sets; without DATA it writes the page anew from the record.
 """
 
 from __future__ import annotations
@@ -158,17 +158,18 @@ def page(record: Mapping[str, Any], rates: Mapping[str, Mapping[str, float]], wa
 
 
 def main() -> None:
-    """Measure the sets named on the command line, and write record and page."""
-    model = load_pilc_model(preset_bytes("pilc"))
-    sets = [measure(load_set(Path(name), None), model) for name in sys.argv[1:]]
-    record = {
-        "machine": machine_facts(),
-        "model_sha256": model.sha256,
-        "macs_per_pixel": model.spec.macs_per_pixel(),
-        "sets": sets,
-    }
-    RECORD.write_text(json.dumps(record, indent=2) + "\n")
-    rates = {found["set"]: recorded_rates(found["sha256"]) for found in sets}
+    """Measure the sets named on the command line, if any, and write the record; write the page from the record."""
+    if sys.argv[1:]:
+        model = load_pilc_model(preset_bytes("pilc"))
+        measured = {
+            "machine": machine_facts(),
+            "model_sha256": model.sha256,
+            "macs_per_pixel": model.spec.macs_per_pixel(),
+            "sets": [measure(load_set(Path(name), None), model) for name in sys.argv[1:]],
+        }
+        RECORD.write_text(json.dumps(measured, indent=2) + "\n")
+    record = json.loads(RECORD.read_text())
+    rates = {found["set"]: recorded_rates(found["sha256"]) for found in record["sets"]}
     PAGE.write_text(page(record, rates, ("fast", "default", "high", "max")))
 
 
