@@ -32,7 +32,8 @@ def raw(pilc: Pilc, tmp_path: Path) -> Pilc:
 def test_flags_are_the_fields_of_the_settings() -> None:
     names = {parameter.name for parameter in compress.params}
 
-    assert names == {field.name for field in fields(JobSettings)} | {"failed_ok", "dry_run", "as_json", "debug", "settings"}
+    of_the_command = {"failed_ok", "dry_run", "as_json", "debug", "settings"}
+    assert names == {field.name for field in fields(JobSettings)} | of_the_command
 
 
 def test_defaults_are_those_of_the_settings() -> None:
