@@ -15,7 +15,7 @@ from hypothesis import settings
 from PIL import Image
 
 # Loaded as plugins, never collected: doctests of several modules named conftest would get into each other's way.
-collect_ignore_glob = ["*conftest.py"]
+collect_ignore_glob = ["*conftest.py", "*fuzz/fuzz.py"]
 
 Pixels = npt.NDArray[np.uint8]
 
