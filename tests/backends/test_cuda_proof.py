@@ -18,7 +18,8 @@ from pilc_stream.models.spec import WaveSpec
 pytestmark = pytest.mark.slow
 
 V100_SHARED_BYTES = 96 << 10
-A100_SHARED_BYTES = 164 << 10
+SHARED_BYTES = {(8, 0): 164 << 10, (9, 0): 228 << 10}
+"""Of a multiprocessor, by capability."""
 
 
 def spec_of(profile: str) -> WaveSpec:
@@ -65,7 +66,9 @@ def test_on_tensor_cores(profile: str, kernel: str, capability: tuple[int, int])
     print(found, done)
     # Where registers are cut to let four blocks in, a few words of ptxas's choice may wait in memory.
     assert found.spill_bytes <= 64
-    assert found.shared_bytes <= A100_SHARED_BYTES // 2
+    # Two blocks on a multiprocessor; of `max`, which follows twenty neighbours, an A100 takes one.
+    blocks = 1 if (profile, capability) == ("max", (8, 0)) else 2
+    assert blocks * found.shared_bytes <= SHARED_BYTES[capability]
     # Every layer is products of matrices: for 32 pixels at once, at most twice what its weights need.
     network = spec.macs_per_pixel()["network"]
     assert network * 32 / 4096 / 2 < done.mma < 3 * (network * 32 / 4096 + 8)
