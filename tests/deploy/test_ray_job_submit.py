@@ -37,7 +37,13 @@ class Cluster:
 
     def submit(self, folder: Path, *entrypoint: str) -> subprocess.CompletedProcess[str]:
         command = [*RAY, "job", "submit", "--address", self.address, "--working-dir", str(folder), "--", *entrypoint]
-        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=900, check=False)
+        end = time.monotonic() + 120
+        while True:
+            done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=900, check=False)
+            # The dashboard answers before the agent that starts jobs is up, and says so.
+            if "No available agent to submit job" not in done.stderr or time.monotonic() > end:
+                return done
+            time.sleep(1)
 
 
 def free_port() -> int:
