@@ -148,6 +148,11 @@ def _encode_tile(model: WaveModel, tile: Tile, lanes: int) -> bytes:
             for k in range(len(at)):
                 intervals.append((k % lanes, int(starts[c, at[k]]), int(frequencies[c, at[k]])))
 
+    return written_lanes(intervals, lanes)
+
+
+def written_lanes(intervals: Sequence[tuple[int, int, int]], lanes: int) -> bytes:
+    """The stream of symbols given as (lane, start, frequency) in the order of their decoding."""
     states = [rans.STATE_LOW] * lanes
     words: list[int] = []
     for lane, start, frequency in reversed(intervals):
@@ -162,18 +167,19 @@ def _encode_tile(model: WaveModel, tile: Tile, lanes: int) -> bytes:
 class LaneReader:
     """A stream's lanes: symbols out, words in, in the one order that FORMAT.md states."""
 
-    def __init__(self, model: WaveModel, job: TileJob) -> None:
+    def __init__(self, job: TileJob) -> None:
         states, words = split_stream(job)
         self._states = [int(state) for state in states]
         self._words = [int(word) for word in words]
         self._used = 0
-        self._cdf = model.cdf.astype(np.int64)
 
-    def symbols(self, rows: Ints) -> Ints:
-        """One symbol for each pixel of a step, by its table row; the lanes take turns."""
-        return np.array([self._symbol(k % len(self._states), self._cdf[row]) for k, row in enumerate(rows)], np.int64)
+    def symbols(self, rows: Ints, cdf: NDArray[np.uint16]) -> Ints:
+        """The symbols that are numbered from 0 on, by their rows of the table."""
+        return np.array([self.symbol(number, cdf[row]) for number, row in enumerate(rows)], np.int64)
 
-    def _symbol(self, lane: int, starts: Ints) -> int:
+    def symbol(self, number: int, starts: NDArray[np.uint16]) -> int:
+        """The next symbol, of the lane `number` modulo their count; `starts`: its row of the table."""
+        lane = number % len(self._states)
         state = self._states[lane]
         symbol = int(np.searchsorted(starts, rans.decode_slot(state), side="right")) - 1
         start = int(starts[symbol])
@@ -272,10 +278,10 @@ class DecodedTile:
 
 
 def _decode_tile(model: WaveModel, job: TileJob) -> Tile:
-    lanes, tile = LaneReader(model, job), DecodedTile(model.spec, job.height, job.width, job.channels)
+    lanes, tile = LaneReader(job), DecodedTile(model.spec, job.height, job.width, job.channels)
 
     def pixel(c: int, mean: Ints, row: Ints) -> Ints:
-        value = symbol_pixel(lanes.symbols(row), mean_centre(mean))
+        value = symbol_pixel(lanes.symbols(row, model.cdf), mean_centre(mean))
         tile.planes[c if job.channels == CHANNELS else slice(None), tile.ys, tile.xs] = value
         return np.asarray(value)
 

@@ -19,7 +19,7 @@ from pilc_stream.arith.perceptron import (
     residual_symbol,
     symbol_pixel,
 )
-from pilc_stream.backends.base import Tile, TileJob, check_end, pack_stream, split_stream
+from pilc_stream.backends.base import Tile, TileJob
 from pilc_stream.backends.pilc.base import (
     MEAN_LIMIT,
     Choices,
@@ -31,8 +31,7 @@ from pilc_stream.backends.pilc.base import (
     quarter_pixels,
 )
 from pilc_stream.backends.planes import coding_planes, image_tile, padded, wavefront
-from pilc_stream.backends.reference import resolve
-from pilc_stream.errors import FormatError
+from pilc_stream.backends.reference import LaneReader, resolve, written_lanes
 from pilc_stream.models.pilc import OUTPUTS, PilcModel
 
 
@@ -184,49 +183,13 @@ def _encode_tile(model: PilcModel, tile: Tile, lanes: int) -> bytes:
     for number, symbol in enumerate(symbols.reshape(-1)):
         add(number, model.cdf[table_rows[number]], int(symbol))
 
-    states = [rans.STATE_LOW] * lanes
-    words: list[int] = []
-    for lane, start, frequency in reversed(intervals):
-        state = states[lane]
-        if rans.must_emit(state, frequency):
-            words.append(state & rans.SLOT_MASK)
-            state >>= rans.WORD_BITS
-        states[lane] = rans.encode_symbol(state, start, frequency)
-    return pack_stream(np.array(states, np.uint32), np.array(words[::-1], np.uint16))
-
-
-class _Lanes:
-    """A stream's lanes: the `number`-th symbol of a kind belongs to lane `number` modulo their count."""
-
-    def __init__(self, job: TileJob) -> None:
-        states, words = split_stream(job)
-        self._states = [int(state) for state in states]
-        self._words = [int(word) for word in words]
-        self._used = 0
-
-    def symbol(self, number: int, starts: NDArray[np.uint16]) -> int:
-        lane = number % len(self._states)
-        state = self._states[lane]
-        symbol = int(np.searchsorted(starts, rans.decode_slot(state), side="right")) - 1
-        start = int(starts[symbol])
-        end = int(starts[symbol + 1]) if symbol + 1 < len(starts) else 1 << rans.PRECISION_BITS
-        state = rans.decode_advance(state, start, end - start)
-        if state < rans.STATE_LOW:
-            if self._used == len(self._words):
-                raise FormatError("tile: the words end before the pixels do; the stream is damaged")
-            state = state << rans.WORD_BITS | self._words[self._used]
-            self._used += 1
-        self._states[lane] = state
-        return symbol
-
-    def finish(self) -> None:
-        check_end(np.array(self._states, np.uint32), self._used, len(self._words))
+    return written_lanes(intervals, lanes)
 
 
 def _decode_tile(model: PilcModel, job: TileJob) -> Tile:
     height, width = job.height, job.width
     coded = parts(job.channels) // QUARTERS
-    lanes = _Lanes(job)
+    lanes = LaneReader(job)
     choices = Choices(*(np.zeros(block_grid(height, width), np.int64) for _ in range(2)))
     rows, columns = choices.codes.shape
     for block in range(rows * columns):
@@ -238,7 +201,7 @@ def _decode_tile(model: PilcModel, job: TileJob) -> Tile:
 
     found = distributions(model, choices, height, width)
     table_rows = found.rows[:coded].reshape(-1)
-    symbols = np.array([lanes.symbol(number, model.cdf[row]) for number, row in enumerate(table_rows)], np.int64)
+    symbols = lanes.symbols(table_rows, model.cdf)
     lanes.finish()
     residuals = symbol_pixel(symbols.reshape(coded, height, width), found.centres[:coded])
     return image_tile(_undone(model, choices.predictors, residuals), job.channels)
