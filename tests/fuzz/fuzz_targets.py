@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 
+import numpy as np
 from fuzz_seeds import models, payloads, shard
 
 from pilc_stream.codecs import Decoder, inspect_payload
@@ -18,10 +20,13 @@ from pilc_stream.records.documents import dump
 from pilc_stream.records.manifest import Manifest, finish
 from pilc_stream.records.payload import pack_payload, parse_payload
 from pilc_stream.records.record import ShardEntry
-from pilc_stream.records.shard import read_table
+from pilc_stream.records.shard import ShardReader, read_table
 from pilc_stream.storage import Store
 
 DOCUMENTS = (layout.JOB_PATH, layout.commit_path(0), layout.MANIFEST_PATH, layout.SUCCESS_PATH)
+GUARD = b"PFCK"
+"""What leads the checksum of a shard's footer."""
+
 MAX_SAMPLES = 1 << 22
 """Inputs that announce more samples than this, in proportion to their bytes, are left out: they only take time."""
 
@@ -69,11 +74,29 @@ def resealed(data: bytes) -> bytes:
 
 
 def fuzz_shard(data: bytes) -> None:
-    """Read a shard file."""
-    try:
+    """Read a shard file as it is, then under the footer of a sound one: whole, and by ranges."""
+    with suppress(FormatError):
         read_table(data, "shard")
-    except FormatError:
-        return
+    file, ranges = shard()
+    footer_at = file.rindex(GUARD)
+    # A footer with a wrong checksum ends every reading; so what lies before it would never be reached.
+    damaged = data[:footer_at].ljust(footer_at, b"\0") + file[footer_at:]
+    with suppress(FormatError):
+        read_table(damaged, "shard")
+    store, entry = Store.open("memory://fuzz/shard"), shard_entry("data/any.parquet", file, ranges)
+    store.put(entry.path, damaged)
+    reader = ShardReader(store, entry, lambda: np.array(ranges, np.int64))
+    for part in (reader.keys, reader.columns, lambda: fuzz_payload(reader.payload(len(data) % len(ranges)))):
+        with suppress(FormatError):
+            part()
+
+
+def shard_entry(path: str, file: bytes, ranges: list[tuple[int, int]]) -> ShardEntry:
+    """What a commit says of the file."""
+    payload_bytes = sum(length for _, length in ranges)
+    return ShardEntry(
+        0, path, hashlib.sha256(file).hexdigest(), len(file), len(ranges), 0, 0, 5, 6, payload_bytes, 7, 0.5
+    )
 
 
 @cache
@@ -81,10 +104,9 @@ def data_set() -> tuple[Store, dict[str, bytes]]:
     """A data set of one shard in memory, and its documents."""
     store = Store.open("memory://fuzz/data-set")
     file, ranges = shard()
-    path, sha256 = put_shard(store, 0, file)
-    payload_bytes = sum(length for _, length in ranges)
+    path, _ = put_shard(store, 0, file)
     create_job(store, {"images": len(ranges)})
-    entry = ShardEntry(0, path, sha256, len(file), len(ranges), 0, 0, 5, 6, payload_bytes, 7, 0.5)
+    entry = shard_entry(path, file, ranges)
     commit_shard(store, entry, ranges, ())
     finish(store, shards=1)
     return store, {name: store.read(name) for name in DOCUMENTS}
