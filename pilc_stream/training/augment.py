@@ -18,6 +18,11 @@ LUMA = (0.299, 0.587, 0.114)
 
 JPEG_QUALITIES = (80, 98)
 RESAMPLING = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
+REDUCING = (Image.Resampling.BOX, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
+
+SMALLEST_REDUCTION = 0.5
+GAMMAS = (0.7, 1.4)
+GAINS = (0.8, 1.15)
 
 Pixels = NDArray[np.uint8]
 
@@ -31,6 +36,27 @@ def oriented(tile: Pixels, generator: np.random.Generator) -> Pixels:
     if generator.random() < 0.5:
         tile = tile[::-1]
     return np.ascontiguousarray(tile)
+
+
+def reduced(tile: Pixels, generator: np.random.Generator) -> Pixels:
+    """The tile at `SMALLEST_REDUCTION` to 1 of its size: sharper, as photographs made smaller are."""
+    share = generator.uniform(SMALLEST_REDUCTION, 1)
+    height, width = (max(1, round(edge * share)) for edge in tile.shape[:2])
+    filter = REDUCING[int(generator.integers(len(REDUCING)))]
+    return np.asarray(Image.fromarray(tile).resize((width, height), filter), np.uint8)
+
+
+def recoloured(tile: Pixels, generator: np.random.Generator) -> Pixels:
+    """The tile as if exposed and balanced otherwise: each channel gets a gain, all of them one gamma.
+
+    Noise of one unit before rounding hides that some of the values can no longer occur.
+    """
+    gamma = generator.uniform(*GAMMAS)
+    gains = generator.uniform(*GAINS, size=3)
+    table = 255 * (np.arange(256) / 255)[:, None] ** gamma * gains
+    values = np.stack([table[:, channel].astype(np.float32)[tile[:, :, channel]] for channel in range(3)], axis=2)
+    values += generator.random(values.shape, np.float32)
+    return np.clip(values, 0, 255).astype(np.uint8)
 
 
 def with_halved_colour(tile: Pixels, generator: np.random.Generator) -> Pixels:

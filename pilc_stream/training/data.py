@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,14 @@ from pilc_stream.backends.cpu import CpuEngine, TileContext
 from pilc_stream.errors import UsageError
 from pilc_stream.models.model import SYMBOLS, Layer, WaveModel
 from pilc_stream.models.spec import WaveSpec
-from pilc_stream.training.augment import Pixels, oriented, through_jpeg, with_halved_colour
+from pilc_stream.training.augment import (
+    Pixels,
+    oriented,
+    recoloured,
+    reduced,
+    through_jpeg,
+    with_halved_colour,
+)
 from pilc_stream.training.network import PixelBatch
 from pilc_stream.training.recipe import Recipe
 from pilc_stream.training.synthetic import synthetic_pictures
@@ -178,8 +186,13 @@ def cut_tiles(image: NDArray[np.uint8], edge: int) -> Iterator[NDArray[np.uint8]
 
 
 def varied(tile: Pixels, generator: np.random.Generator, recipe: Recipe) -> Pixels:
-    """The tile in a random orientation; sometimes with another format's traces; sometimes grey `(h, w, 1)`."""
+    """The tile in a random orientation; sometimes of another size or colour, with another format's traces, or grey
+    `(h, w, 1)`."""
     tile = oriented(tile, generator)
+    if min(tile.shape[:2]) >= LEAST_EDGE_TO_DAMAGE and generator.random() < recipe.reduced_share:
+        tile = reduced(tile, generator)
+    if generator.random() < recipe.recoloured_share:
+        tile = recoloured(tile, generator)
     kind = generator.random()
     if min(tile.shape[:2]) >= LEAST_EDGE_TO_DAMAGE:
         if kind < recipe.halved_colour_share:
@@ -191,47 +204,59 @@ def varied(tile: Pixels, generator: np.random.Generator, recipe: Recipe) -> Pixe
     return tile
 
 
-def collect_rows(folder: Path, recipe: Recipe, draw: int = 0) -> tuple[PixelRows, PixelRows]:
-    """Rows from every image below `folder` and from synthetic pictures, shuffled: (for training, held out).
+def training_rows(folder: Path, recipe: Recipe, draw: int = 0) -> PixelRows:
+    """Rows from every image below `folder` that is not held out and from synthetic pictures, shuffled.
 
     Images are cut into tiles, of each tile some random pixels are taken (`Recipe`). One image in `HELD_OUT_EVERY` is
-    held out. Each `draw` holds other pixels, other variations and other synthetic pictures. Raises UsageError where
-    there is no image.
+    held out, unless there is no other. Each `draw` holds other pixels, other variations and other synthetic pictures.
+    Raises UsageError where there is no image.
     """
     generator = np.random.default_rng((recipe.seed, draw))
-    source = RowSource(recipe.spec)
-    parts: tuple[list[PixelRows], list[PixelRows]] = ([], [])
-    waiting: list[tuple[bool, Pixels, NDArray[np.int64] | None]] = []
+    tiles = _tiles(folder, recipe, held_out=False)
+    seed = recipe.seed + draw * SEEDS_APART
+    synthetic = synthetic_pictures(recipe.synthetic_pictures, recipe.tile_edge, seed)
+    parts = _parts(chain(tiles, synthetic), recipe, generator)
+    return _shuffled(parts, generator) if parts else held_out_rows(folder, recipe)
 
-    def flush() -> None:
-        rows = source.rows([tile for _, tile, _ in waiting], [keep for _, _, keep in waiting])
-        for (held_out, _, _), part in zip(waiting, rows, strict=True):
-            parts[held_out].append(part)
-        waiting.clear()
 
-    for held_out, tile in _training_tiles(folder, recipe, draw):
-        tile = varied(tile, generator, recipe)
-        count = tile.shape[0] * tile.shape[1]
-        keep = generator.permutation(count)[: recipe.pixels_per_tile] if count > recipe.pixels_per_tile else None
-        waiting.append((held_out, tile, keep))
-        if len(waiting) == GANG_TILES:
-            flush()
-    flush()
-    if not (parts[0] or parts[1]):
+def held_out_rows(folder: Path, recipe: Recipe) -> PixelRows:
+    """Rows from the images below `folder` that are held out, shuffled.
+
+    They are neither reduced nor recoloured, so that recipes with and without that are compared on the same rows.
+    """
+    generator = np.random.default_rng(recipe.seed)
+    recipe = replace(recipe, reduced_share=0.0, recoloured_share=0.0)
+    parts = _parts(_tiles(folder, recipe, held_out=True), recipe, generator)
+    if not parts:
         raise UsageError("training: no image was found in the data folder; give a folder of images or Parquet files")
-    training, validation = concatenated(parts[0] or parts[1]), concatenated(parts[1])
-    training.shuffle(generator)
-    validation.shuffle(generator)
-    return training, validation
+    return _shuffled(parts, generator)
 
 
-def _training_tiles(folder: Path, recipe: Recipe, draw: int) -> Iterator[tuple[bool, Pixels]]:
-    """(whether it is held out, tile) of all images, then of the synthetic pictures."""
-    number = -1
+def _tiles(folder: Path, recipe: Recipe, *, held_out: bool) -> Iterator[Pixels]:
+    """The tiles of the images that are held out, or of the others."""
     for number, (_, image) in enumerate(images_below(folder)):
-        for tile in cut_tiles(image, recipe.tile_edge):
-            yield number % HELD_OUT_EVERY == 0, tile
-    if number >= 0:
-        seed = recipe.seed + draw * SEEDS_APART
-        for picture in synthetic_pictures(recipe.synthetic_pictures, recipe.tile_edge, seed):
-            yield False, picture
+        if (number % HELD_OUT_EVERY == 0) is held_out:
+            yield from cut_tiles(image, recipe.tile_edge)
+
+
+def _parts(tiles: Iterator[Pixels], recipe: Recipe, generator: np.random.Generator) -> list[PixelRows]:
+    """Of each tile, varied, at most `recipe.pixels_per_tile` rows."""
+    source = RowSource(recipe.spec)
+    parts: list[PixelRows] = []
+    while gang := list(islice(tiles, GANG_TILES)):
+        chosen: list[Pixels] = []
+        keep: list[NDArray[np.int64] | None] = []
+        for tile in gang:
+            chosen.append(varied(tile, generator, recipe))
+            count = chosen[-1].shape[0] * chosen[-1].shape[1]
+            keep.append(
+                generator.permutation(count)[: recipe.pixels_per_tile] if count > recipe.pixels_per_tile else None
+            )
+        parts += source.rows(chosen, keep)
+    return parts
+
+
+def _shuffled(parts: Sequence[PixelRows], generator: np.random.Generator) -> PixelRows:
+    rows = concatenated(parts)
+    rows.shuffle(generator)
+    return rows

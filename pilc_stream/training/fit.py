@@ -140,6 +140,7 @@ def _optimise(
 ) -> int:
     """Train by the clock or by steps: the schedule of `train` over either; returns the steps done."""
     optimiser = Optimisers(net)
+    net.set_weight_noise(STAGE.weight_noise)
     begin, step, bits, count, reported = time.monotonic(), 0, 0.0, 0, time.monotonic()
     while True:
         share = step / steps if steps is not None else (time.monotonic() - begin) / seconds

@@ -33,9 +33,6 @@ MAX_SHIFT = 14
 
 NOISE_SAMPLES = 1 << 22
 
-WEIGHT_NOISE = 0.4
-"""In steps of the integer weights: less than the one of plain rounding, as most of it is made up for (`rounding`)."""
-
 
 def training_dtype() -> torch.dtype:
     """The type in which hidden layers are trained on this machine."""
@@ -81,6 +78,7 @@ class IntegerLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.hidden = hidden
         self.quantised = False
+        self.weight_noise = 0.0
 
     def shifts(self) -> Tensor:
         """Per row, the largest power of two that keeps the scaled weights within an int8; int64 `(outputs,)`."""
@@ -100,9 +98,9 @@ class IntegerLinear(nn.Module):
         factor = torch.exp2(self.shifts().to(torch.float32))
         if not self.quantised:
             weight: Tensor = self.weight
-            if self.training:
+            if self.training and self.weight_noise:
                 # The noise of the rounding to come: it keeps rows from growing a few weights that dwarf the rest.
-                weight = weight + (torch.rand_like(weight) - 0.5) * (WEIGHT_NOISE / factor[:, None])
+                weight = weight + (torch.rand_like(weight) - 0.5) * (self.weight_noise / factor[:, None])
             return nn.functional.linear(values, weight.to(values.dtype), self.bias.to(values.dtype))
         weight_scaled = self.weight * factor[:, None]
         rounded = torch.round(weight_scaled).clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
@@ -141,6 +139,12 @@ class WaveNet(nn.Module):
         for module in self.layers.values():
             assert isinstance(module, IntegerLinear)
             module.quantised = on
+
+    def set_weight_noise(self, share: float) -> None:
+        """While training, let weights vary by this share of what nearest rounding would change."""
+        for module in self.layers.values():
+            assert isinstance(module, IntegerLinear)
+            module.weight_noise = share
 
     @property
     def quantised(self) -> bool:

@@ -19,15 +19,20 @@ SUFFIX = ".json"
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a run: so many steps, with the learning rate on half a cosine."""
+    """A part of a run: so many steps, with the learning rate on half a cosine, and noise on the weights.
+
+    `weight_noise` is in steps of the integer weights: less than the 1 of plain rounding, as most of that is made up for
+    (`rounding`). Noise makes weights that round well, and slows learning at high rates (`EXPERIMENTS.md`).
+    """
 
     steps: int
     rate_from: float
     rate_to: float
+    weight_noise: float = 0.4
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or not (self.rate_from > 0 and self.rate_to >= 0):
-            raise UsageError(f"recipe: a stage needs steps and a positive learning rate, found {self}")
+        if self.steps < 1 or not (self.rate_from > 0 and self.rate_to >= 0 and self.weight_noise >= 0):
+            raise UsageError(f"recipe: a stage needs steps, a positive learning rate, no negative noise, found {self}")
 
     def rate(self, share: float) -> float:
         """The learning rate when `share` of the stage is done."""
@@ -48,10 +53,10 @@ class Recipe:
     """How a profile is trained.
 
     Images are cut into tiles of at most `tile_edge` a side, of each at most `pixels_per_tile` random pixels are taken;
-    so are `synthetic_pictures`. Shares of the tiles are made grey, get halved colour resolution, go through JPEG
-    (`augment`). After `epochs_per_draw` passes over these pixels, all of this is drawn anew (0: never). A run is its
-    `stages`, one after the other; then the weights are rounded (`rounding`). The model will be for tiles of
-    ``2**tile_log2`` a side.
+    so are `synthetic_pictures`. Shares of the tiles are reduced, recoloured, made grey, get halved colour resolution,
+    go through JPEG (`augment`). After `epochs_per_draw` passes over these pixels, all of this is drawn anew (0:
+    never). A run is its `stages`, one after the other; then the weights are rounded (`rounding`). The model will be
+    for tiles of ``2**tile_log2`` a side.
     """
 
     profile: str
@@ -70,13 +75,21 @@ class Recipe:
     stages: Sequence[Stage]
     epochs_per_draw: int = 0
     tile_log2: int = DEFAULT_TILE_LOG2
+    reduced_share: float = 0.0
+    recoloured_share: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.batch, self.tile_edge, self.pixels_per_tile) < 1:
             raise UsageError(f"recipe {self.profile!r}: batch, tile_edge and pixels_per_tile must be positive")
         if min(self.synthetic_pictures, self.epochs_per_draw) < 0:
             raise UsageError(f"recipe {self.profile!r}: synthetic_pictures and epochs_per_draw must not be negative")
-        if not all(0 <= share <= 1 for share in (self.grey_share, self.halved_colour_share + self.jpeg_share)):
+        shares = (
+            self.grey_share,
+            self.halved_colour_share + self.jpeg_share,
+            self.reduced_share,
+            self.recoloured_share,
+        )
+        if not all(0 <= share <= 1 for share in shares):
             raise UsageError(f"recipe {self.profile!r}: shares must lie in [0, 1]")
         if not self.stages:
             raise UsageError(f"recipe {self.profile!r}: it has no stage")

@@ -19,7 +19,7 @@ from torch import Tensor
 from pilc_stream._version import __version__
 from pilc_stream.errors import UsageError
 from pilc_stream.models.model import WaveModel
-from pilc_stream.training.data import PixelRows, collect_rows
+from pilc_stream.training.data import PixelRows, held_out_rows, training_rows
 from pilc_stream.training.export import check_parity, export_model
 from pilc_stream.training.network import PixelBatch, WaveNet, training_dtype
 from pilc_stream.training.optimiser import Optimisers
@@ -88,7 +88,7 @@ def train(
     where a checkpoint does not fit or the data holds no image.
     """
     started = time.monotonic()
-    rows, held_out = collect_rows(data, recipe)
+    held_out, rows = held_out_rows(data, recipe), training_rows(data, recipe)
     torch.manual_seed(recipe.seed)
     net = WaveNet(recipe.spec)
     optimiser = Optimisers(net)
@@ -104,9 +104,10 @@ def train(
     while state.step < recipe.steps:
         if draw != (draw := _draw_at(recipe, len(rows), state.step)):
             del rows
-            rows = collect_rows(data, recipe, draw)[0]
+            rows = training_rows(data, recipe, draw)
         stage, share = stage_at(recipe.stages, state.step)
         rate = max(stage.rate(share) * min(1.0, (state.step + 1) / WARM_UP_STEPS), LEAST_LEARNING_RATE)
+        net.set_weight_noise(stage.weight_noise)
         loss = batch_bits(net, _batch(rows, recipe, state.step))
         optimiser.step(loss, rate)
         state.step += 1

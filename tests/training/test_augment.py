@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pilc_stream.training.augment import LUMA, oriented, through_jpeg, with_halved_colour
+from pilc_stream.training.augment import LUMA, oriented, recoloured, reduced, through_jpeg, with_halved_colour
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -51,3 +51,30 @@ def test_there_are_eight_orientations() -> None:
     tile = noise(3, 5)
     seen = {(out.shape, out.tobytes()) for out in (oriented(tile, np.random.default_rng(i)) for i in range(200))}
     assert len(seen) == 8
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_reduced_tiles_show_the_same_picture_smaller(seed: int) -> None:
+    y, x = np.mgrid[0:60, 0:80]
+    tile = np.stack([2 * x, 3 * y, x + y], axis=2).astype(np.uint8)
+    small = reduced(tile, np.random.default_rng(seed))
+    assert small.dtype == np.uint8
+    height, width = small.shape[:2]
+    assert 30 <= height <= 60 and 40 <= width <= 80
+    assert abs(height / 60 - width / 80) < 0.02
+    assert np.abs(small.reshape(-1, 3).mean(axis=0) - tile.reshape(-1, 3).mean(axis=0)).max() < 1.5
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_recoloured_tiles_keep_the_order_of_a_channels_values(seed: int) -> None:
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2).repeat(200, axis=0)
+    other = recoloured(ramp, np.random.default_rng(seed))
+    assert other.shape == ramp.shape and other.dtype == np.uint8
+    means = other.mean(axis=0)
+    assert np.all(np.diff(means[::8], axis=0) >= -0.2)
+    assert np.ptp(other[:, 128, 0]) <= 1  # the noise is less than one unit
+
+
+def test_colours_change_from_draw_to_draw() -> None:
+    tile = noise(16, 16)
+    assert len({recoloured(tile, np.random.default_rng(seed)).tobytes() for seed in range(20)}) == 20

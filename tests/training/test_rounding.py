@@ -80,3 +80,15 @@ def test_a_rounded_network_is_an_integer_model_and_predicts_nearly_as_before() -
     # Sixteenths of a level and eighths of an octave.
     assert (after.mean - before.mean).abs().mean() < 4
     assert (after.scale - before.scale).abs().mean() < 1
+
+
+def test_noise_on_the_weights_stays_within_its_share_of_a_step() -> None:
+    layer = WaveNet(WaveSpec(SIX_NEIGHBOURS, 6, (8,), 8, 16)).layer("trunk.0")
+    unit = torch.eye(layer.weight.shape[1])
+    plain = layer(unit).T
+    layer.weight_noise = 0.5
+    noisy = layer(unit).T
+    steps = (noisy - plain) * torch.exp2(layer.shifts().float())[:, None]
+    assert 0.2 < steps.abs().max() <= 0.2501
+    layer.eval()
+    assert torch.equal(layer(unit).T, plain)
