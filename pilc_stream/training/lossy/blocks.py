@@ -32,7 +32,7 @@ def same(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:
 
 
 class Gdn(nn.Module):
-    """Generalised divisive normalisation (Ballé 2016), or its approximate inverse: `x * (beta + gamma x²)^(-1/2 | 1/2)`.
+    """Generalised divisive normalisation (Ballé 2016): values over the root of `beta + gamma values²`, or times it.
 
     `beta` and `gamma` are kept positive as squares of the parameters.
     """
@@ -50,18 +50,19 @@ class Gdn(nn.Module):
         return values * (energy.sqrt() if self.inverse else energy.rsqrt())
 
 
-class ResidualBottleneck(nn.Sequential):
+class ResidualBottleneck(nn.Module):
     """ELIC's residual block (He 2022): 1x1 to half the channels, 3x3, 1x1 back, added to what came in."""
 
     def __init__(self, channels: int) -> None:
         half = channels // 2
-        super().__init__(
+        super().__init__()
+        self.layers = nn.Sequential(
             nn.Conv2d(channels, half, 1), nn.ReLU(), same(half, half), nn.ReLU(), nn.Conv2d(half, channels, 1)
         )
 
     def forward(self, values: Tensor) -> Tensor:
         """The block's output, of the same shape."""
-        changed: Tensor = super().forward(values)
+        changed: Tensor = self.layers(values)
         return values + changed
 
 

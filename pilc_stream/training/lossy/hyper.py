@@ -1,4 +1,4 @@
-"""Hyper transforms: latents to side information at a quarter of their edges, and back to features for the entropy model.
+"""Hyper transforms: latents to side information at a quarter of their edges, and that to features of distributions.
 
 Latents are float `(n, latents, h, w)`, h and w multiples of 4.
 """
