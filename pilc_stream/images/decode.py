@@ -96,8 +96,8 @@ _MODE_BITS = {"1": 1, "I": 32, "F": 32, "I;16": 16, "I;16B": 16, "I;16L": 16}
 
 def probe_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageHeader:
     """Read the header of an image file, without its pixels. Raises ImageError as `decode_image` does."""
-    image = _open(data, max_pixels)
-    return _header(image, data)
+    image = open_file(data, max_pixels)
+    return header_of(image, data)
 
 
 def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, metadata: bool = True) -> Pixels:
@@ -114,14 +114,14 @@ def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, metadata:
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set in this process, so truncated images would be stored with "
             "invented pixels; set it to False to compress"
         )
-    image = _open(data, max_pixels)
-    header = _header(image, data)
+    image = open_file(data, max_pixels)
+    header = header_of(image, data)
     try:
         # Asked before loading: Pillow forgets its tiles then, and seeks through the frames.
-        reason = _refusal(image, data)
+        reason = refusal_of(image, data)
         take = _samples(image, data, header)
         image.load()
-        loaded = _header(image, data)
+        loaded = header_of(image, data)
         if reason is None and (loaded.mode, loaded.pixels) == (header.mode, header.pixels):
             array, mode = take()
             channels, bits = MODE_CHANNELS[mode], 8 * array.itemsize
@@ -134,11 +134,11 @@ def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, metadata:
                 return Pixels(array, mode, extras if metadata else palette_only(extras))
             reason = fault
     except Exception as error:
-        _fail(error, header.format)
+        fail(error, header.format)
     raise NotRepresentable(reason or "pixels that are not what the header says", header)
 
 
-def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
+def open_file(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     """Identify the file by its content and check its size.
 
     Not `Image.open`: that measures against a limit which is a global of Pillow, and only the caller's counts here.
@@ -155,7 +155,7 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
             detail = "it is cut short" if isinstance(error, struct.error) else error
             raise ImageError(f"the file begins like {name} but its header is broken: {detail}") from error
         except Exception as error:
-            _fail(error, name)
+            fail(error, name)
         _check_size(image, max_pixels)
         return image
     raise ImageError(_describe_unknown(data))
@@ -172,7 +172,8 @@ def _check_size(image: ImageFile.ImageFile, max_pixels: int) -> None:
         )
 
 
-def _header(image: ImageFile.ImageFile, data: bytes) -> ImageHeader:
+def header_of(image: ImageFile.ImageFile, data: bytes) -> ImageHeader:
+    """What the header of an opened file says."""
     match image.format:
         case "PNG":
             depth = truth.png_bit_depth(data)
@@ -213,7 +214,7 @@ def _palette(image: ImageFile.ImageFile) -> tuple[bytes, bytes]:
     return palette, bytes(given or b"")
 
 
-def _refusal(image: ImageFile.ImageFile, data: bytes) -> str | None:
+def refusal_of(image: ImageFile.ImageFile, data: bytes) -> str | None:
     """Why this image is not one frame of pixels that are coded, None if it is."""
     if image.format in _KEPT:
         return f"{image.format} container"
@@ -301,7 +302,7 @@ def _describe_unknown(data: bytes) -> str:
     return f"the file is of no image format that is known here; it begins with the bytes {data[:8].hex(' ')}"
 
 
-def _fail(error: Exception, name: str) -> NoReturn:
+def fail(error: Exception, name: str) -> NoReturn:
     """Turn whatever Pillow raised into an ImageError: on damaged files it raises nearly every kind of exception."""
     detail = str(error).strip().rstrip(".") or type(error).__name__
     raise ImageError(f"the {name} file cannot be decoded: {detail}") from error
