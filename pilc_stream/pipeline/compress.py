@@ -24,9 +24,9 @@ from pilc_stream.pipeline.coding import Coder, Verify
 from pilc_stream.pipeline.loading import LoadLimits, load_batches
 from pilc_stream.pipeline.plan import ShardTask
 from pilc_stream.pipeline.statistics import ShardStatistics, StageTimes
+from pilc_stream.records.build import build_shard
 from pilc_stream.records.commit import commit_shard, put_model, put_shard, read_commit_or_none
 from pilc_stream.records.record import SOURCE_CODEC, Record, RecordError, ShardEntry
-from pilc_stream.records.shard import build_shard
 from pilc_stream.storage import Store
 
 DEFAULT_BATCH_PIXELS = 1 << 22

@@ -25,6 +25,7 @@ from pilc_stream.images import pixel_sha256
 from pilc_stream.readers.dataset import Dataset, OnError, Sample
 from pilc_stream.readers.dataset import open as open_dataset
 from pilc_stream.readers.samples import tolerate
+from pilc_stream.records.build import build_shard
 from pilc_stream.records.commit import (
     commit_shard,
     committed_indices,
@@ -37,7 +38,6 @@ from pilc_stream.records.manifest import Manifest, finish
 from pilc_stream.records.payload import parse_header
 from pilc_stream.records.record import Record, ShardEntry
 from pilc_stream.records.schema import COLUMN_NAMES, infer_columns
-from pilc_stream.records.shard import build_shard
 from pilc_stream.storage import Store
 
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}

@@ -39,6 +39,9 @@ COLUMN_NAMES: Final = tuple(field.name for field in COLUMNS)
 PAYLOAD_LEAF: Final = "image.bytes"
 """The Parquet column that holds the payloads."""
 
+_LARGE_PAYLOAD_BYTES: Final = 1 << 14
+"""From this mean size on, copying payloads takes longer than handling each does."""
+
 
 def shard_schema(columns: pa.Schema | None = None) -> pa.Schema:
     """Return the schema of a shard whose own columns are followed by the user's `columns`, with its metadata.
@@ -152,14 +155,28 @@ def _check_record(record: Record, known: set[str]) -> None:
 
 def _array(field: pa.Field, records: Sequence[Record]) -> pa.Array:
     if field.name == "image":
-        payloads = pa.array([record.payload for record in records], pa.binary())
-        return pa.StructArray.from_arrays(
-            [payloads, pa.nulls(len(records), pa.string())], fields=[field.type.field(0), field.type.field(1)]
-        )
+        return _images([record.payload for record in records], field.type)
     if field.name in ("codec", "model"):
         # In order of first appearance, so equal records give equal bytes.
         return pa.array([getattr(record, field.name) for record in records], pa.string()).dictionary_encode()
     return pa.array(_values(field.name, records), field.type)
+
+
+def _images(payloads: Sequence[bytes], kind: pa.DataType) -> pa.ChunkedArray:
+    """The image column. Large payloads stay where they are, each a chunk of its own; small ones are gathered."""
+    if sum(map(len, payloads)) < _LARGE_PAYLOAD_BYTES * len(payloads):
+        chunks = [pa.array(payloads, pa.binary())]
+    else:
+        chunks = [
+            pa.Array.from_buffers(
+                pa.binary(), 1, [None, pa.array([0, len(each)], pa.int32()).buffers()[1], pa.py_buffer(each)]
+            )
+            for each in payloads
+        ]
+    fields = [kind.field(0), kind.field(1)]
+    return pa.chunked_array(
+        [pa.StructArray.from_arrays([each, pa.nulls(len(each), pa.string())], fields=fields) for each in chunks], kind
+    )
 
 
 def _values(name: str, records: Sequence[Record]) -> list[Any]:

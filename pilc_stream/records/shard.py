@@ -1,16 +1,11 @@
-"""One shard: records to Parquet bytes with the place of each payload, and back with ranged reads only.
-
-A shard is built whole in memory, because a writer that fails halfway leaves a readable, shorter file. The same
-records give the same bytes with the same PyArrow, in any process.
-"""
+"""One committed shard: its columns and payloads, with ranged reads only. How one is built is in `records.build`."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import google_crc32c
 import numpy as np
@@ -19,53 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pilc_stream.errors import ChecksumError, FormatError, PilcError, TruncatedError, UsageError
+from pilc_stream.records.build import GUARD_BYTES, GUARD_MAGIC, TRAILER_BYTES
 from pilc_stream.records.commit import read_ranges
-from pilc_stream.records.pages import locate_payloads
-from pilc_stream.records.record import Record, ShardEntry
-from pilc_stream.records.schema import PAYLOAD_LEAF, check_schema, infer_columns, shard_schema, to_table
+from pilc_stream.records.record import ShardEntry
+from pilc_stream.records.schema import check_schema
 from pilc_stream.records.sparse import SparseFile
 from pilc_stream.storage import Store
 
-ROW_GROUP_ROWS: Final = 256
-ROW_GROUP_BYTES: Final = 64_000_000
-"""Payload bytes of a row group; a larger payload has a group of its own."""
-MAX_PAYLOAD_BYTES: Final = 2**31 - 2**16
-"""A Parquet page counts its bytes in 31 bits, and a payload is never split."""
-
 _MAGIC: Final = b"PAR1"
-_TRAILER_BYTES: Final = 8
-_GUARD_MAGIC: Final = b"PFCK"
-_GUARD_BYTES: Final = 8
 _TAIL_BYTES: Final = 1 << 16
-_BATCH_ROWS: Final = 16
 _MERGE_GAP_BYTES: Final = 1 << 17
-# Values that hardly repeat: a dictionary would only be in the way.
-_PLAIN: Final = frozenset({"key", PAYLOAD_LEAF, "image.path", "source_bytes", "pixel_sha256", "source_sha256"})
-_WITHOUT_STATISTICS: Final = frozenset({PAYLOAD_LEAF, "image.path", "pixel_sha256", "source_sha256"})
-
-
-def build_shard(records: Sequence[Record], columns: pa.Schema | None = None) -> tuple[bytes, list[tuple[int, int]]]:
-    """Return a Parquet file of `records` and, in their order, offset and length of each payload in it.
-
-    `columns` is the schema of the user's own columns; without it their types are inferred from the values.
-    Raises UsageError for a doubled key, a payload above MAX_PAYLOAD_BYTES or a value that does not fit its column.
-    """
-    _check_keys(records)
-    schema = shard_schema(infer_columns(records) if columns is None else columns)
-    sink = io.BytesIO()
-    with _writer(sink, schema, _leaves(schema)) as writer:
-        for group in _row_groups(records):
-            writer.write_table(to_table(group, schema), row_group_size=len(group))
-    file = sink.getvalue()
-    ranges = locate_payloads(file, pq.read_metadata(pa.BufferReader(file)))
-    for record, (offset, length) in zip(records, ranges, strict=True):
-        # Compares in place; comparing a slice takes a copy, and that of a memoryview many times as long.
-        if length != len(record.payload) or not file.startswith(record.payload, offset):
-            raise FormatError(
-                f"Record {record.key!r}: its payload is not at byte {offset} where the page structure puts it. "
-                "This PyArrow writes pages in an unknown way; install a supported version."
-            )
-    return _guarded(file), ranges
 
 
 def read_table(file: bytes, place: str) -> pa.Table:
@@ -166,7 +124,7 @@ class ShardReader:
     def _read_footer(self) -> pq.FileMetaData:
         size = self.entry.shard_bytes
         tail = self.store.read_range(self.entry.path, max(0, size - _TAIL_BYTES), min(size, _TAIL_BYTES))
-        framed_bytes = int.from_bytes(tail[-_TRAILER_BYTES:-4], "little") + _TRAILER_BYTES + _GUARD_BYTES
+        framed_bytes = int.from_bytes(tail[-TRAILER_BYTES:-4], "little") + TRAILER_BYTES + GUARD_BYTES
         if len(tail) < framed_bytes <= size and tail[-4:] == _MAGIC:
             tail = self.store.read_range(self.entry.path, size - framed_bytes, framed_bytes)
         footer = _footer(tail, size, self.place)
@@ -200,25 +158,18 @@ class ShardReader:
         return [(start, end - start) for start, end in spans]
 
 
-def _guarded(file: bytes) -> bytes:
-    """The file with the checksum of its footer in front of that. Offsets in it stay, and other readers pass over it."""
-    start = len(file) - int.from_bytes(file[-_TRAILER_BYTES:-4], "little") - _TRAILER_BYTES
-    footer = file[start:]
-    return b"".join((memoryview(file)[:start], _GUARD_MAGIC, google_crc32c.value(footer).to_bytes(4, "little"), footer))
-
-
 def _footer(tail: bytes, shard_bytes: int, place: str) -> bytes:
     """The footer and what follows it, from the end of a file of `shard_bytes`, compared with its checksum.
 
     PyArrow must not see a damaged one: some end the process. Raises TruncatedError or ChecksumError.
     """
-    framed_bytes = int.from_bytes(tail[-_TRAILER_BYTES:-4], "little") + _TRAILER_BYTES
-    if tail[-4:] != _MAGIC or framed_bytes + _GUARD_BYTES > min(len(tail), shard_bytes):
+    framed_bytes = int.from_bytes(tail[-TRAILER_BYTES:-4], "little") + TRAILER_BYTES
+    if tail[-4:] != _MAGIC or framed_bytes + GUARD_BYTES > min(len(tail), shard_bytes):
         raise TruncatedError(
             f"{place}: the file is damaged: it does not end as Parquet does. Restore it or make it again."
         )
-    guard, footer = tail[-framed_bytes - _GUARD_BYTES : -framed_bytes], tail[-framed_bytes:]
-    if guard[:4] != _GUARD_MAGIC:
+    guard, footer = tail[-framed_bytes - GUARD_BYTES : -framed_bytes], tail[-framed_bytes:]
+    if guard[:4] != GUARD_MAGIC:
         raise FormatError(
             f"{place}: this Parquet file is not a pilc-stream shard, or is damaged: its footer has no checksum."
         )
@@ -227,57 +178,6 @@ def _footer(tail: bytes, shard_bytes: int, place: str) -> bytes:
             f"{place}: the file is damaged: its footer differs from its checksum. Restore it or make it again."
         )
     return footer
-
-
-def _check_keys(records: Sequence[Record]) -> None:
-    seen = set()
-    for record in records:
-        if record.key in seen:
-            raise UsageError(f"Two records of one shard have the key {record.key!r}. Keys must be unique.")
-        seen.add(record.key)
-        if len(record.payload) > MAX_PAYLOAD_BYTES:
-            raise UsageError(
-                f"Record {record.key!r}: its payload of {len(record.payload)} bytes is above the limit of "
-                f"{MAX_PAYLOAD_BYTES} that Parquet pages set. Leave the file out or cut the image."
-            )
-
-
-def _row_groups(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
-    """Cut at ROW_GROUP_ROWS rows and before ROW_GROUP_BYTES would be passed; no group is empty."""
-    start = payload_bytes = 0
-    for index, record in enumerate(records):
-        full = index - start == ROW_GROUP_ROWS or payload_bytes + len(record.payload) > ROW_GROUP_BYTES
-        if full and index > start:
-            yield records[start:index]
-            start, payload_bytes = index, 0
-        payload_bytes += len(record.payload)
-    if start < len(records):
-        yield records[start:]
-
-
-def _leaves(schema: pa.Schema) -> list[str]:
-    """Return the Parquet columns of `schema`: nested types have several, named by PyArrow."""
-    sink = io.BytesIO()
-    with pq.ParquetWriter(sink, schema):
-        pass
-    parquet = pq.read_metadata(pa.BufferReader(sink.getvalue())).schema
-    return [parquet.column(index).path for index in range(len(parquet))]
-
-
-def _writer(sink: io.BytesIO, schema: pa.Schema, leaves: Sequence[str]) -> Any:
-    return pq.ParquetWriter(
-        sink,
-        schema,
-        version="2.6",
-        data_page_version="1.0",
-        compression={leaf: "none" if leaf == PAYLOAD_LEAF else "zstd" for leaf in leaves},
-        use_dictionary=[leaf for leaf in leaves if leaf not in _PLAIN],
-        write_statistics=[leaf for leaf in leaves if leaf not in _WITHOUT_STATISTICS],
-        write_page_checksum=True,
-        # A page ends at the first batch of rows that fills 1 MB: small batches keep large payloads from being
-        # gathered, group by group, once more in memory.
-        write_batch_size=_BATCH_ROWS,
-    )
 
 
 def _checked(table: pa.Table) -> pa.Table:

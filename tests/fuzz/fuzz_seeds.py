@@ -19,8 +19,8 @@ from pilc_stream.codecs.raw import RawCodec
 from pilc_stream.codecs.wave import WaveCodec
 from pilc_stream.codecs.webp import WebpCodec
 from pilc_stream.images.metadata import Chunk, pack_extras
+from pilc_stream.records.build import build_shard
 from pilc_stream.records.record import Record
-from pilc_stream.records.shard import build_shard
 
 Image = NDArray[Any]
 SHAPES = ((1, 1), (3, 5), (9, 7), (18, 17))

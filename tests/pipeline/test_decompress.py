@@ -19,10 +19,10 @@ from pilc_stream.codecs import open_codec
 from pilc_stream.errors import StorageError, UsageError
 from pilc_stream.images import pixel_sha256
 from pilc_stream.pipeline.decompress import export
+from pilc_stream.records.build import build_shard
 from pilc_stream.records.commit import commit_shard, create_job, put_shard
 from pilc_stream.records.manifest import Manifest, finish
 from pilc_stream.records.record import Record, ShardEntry
-from pilc_stream.records.shard import build_shard
 from pilc_stream.storage import Store
 
 Files = dict[str, bytes]

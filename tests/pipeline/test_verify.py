@@ -15,11 +15,11 @@ from pilc_stream.errors import UsageError
 from pilc_stream.images import pixel_sha256
 from pilc_stream.pipeline.verify import VerifyReport, verify_dataset
 from pilc_stream.records import layout
+from pilc_stream.records.build import build_shard
 from pilc_stream.records.commit import commit_shard, create_job, put_shard
 from pilc_stream.records.manifest import Manifest, finish
 from pilc_stream.records.payload import Header, pack_payload
 from pilc_stream.records.record import SOURCE_CODEC, Record, ShardEntry
-from pilc_stream.records.shard import build_shard
 from pilc_stream.storage import Store
 
 

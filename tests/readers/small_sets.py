@@ -12,10 +12,10 @@ import numpy as np
 
 from pilc_stream.codecs import Codec, open_codec
 from pilc_stream.images import pixel_sha256
+from pilc_stream.records.build import build_shard
 from pilc_stream.records.commit import commit_shard, create_job, put_model, put_shard
 from pilc_stream.records.manifest import Manifest, finish
 from pilc_stream.records.record import SOURCE_CODEC, Record, ShardEntry
-from pilc_stream.records.shard import build_shard
 from pilc_stream.storage import RetryPolicy, Store
 
 ZERO_DIGEST = bytes(32)

@@ -3,13 +3,14 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pilc_stream.records.build import build_shard
 from pilc_stream.records.commit import commit_shard, put_shard
 from pilc_stream.records.record import Record, RecordError, ShardEntry
-from pilc_stream.records.shard import build_shard
 from pilc_stream.storage import Store
 
 
@@ -68,3 +69,13 @@ def commit() -> Callable[..., ShardEntry]:
 def store() -> Store:
     """An empty store of this test's own, in memory."""
     return Store.open(f"memory://{uuid.uuid4().hex}/ds")
+
+
+@pytest.fixture(params=["memory", "local", "s3"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "local":
+        return Store.open(str(tmp_path / "ds"))
+    if request.param == "memory":
+        return Store.open(f"memory://{uuid.uuid4().hex}")
+    server = request.getfixturevalue("s3_server")
+    return Store.open(f"{request.getfixturevalue('s3_bucket')}/ds", server.options)

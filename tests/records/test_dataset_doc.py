@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import pilc_stream.records
-from pilc_stream.records import documents, layout, schema, shard
+from pilc_stream.records import build, documents, layout, schema
 from pilc_stream.records.commit import create_job, put_model, read_commit
 from pilc_stream.records.manifest import finish
 from pilc_stream.records.record import Record, RecordError, ShardEntry
@@ -122,7 +122,8 @@ def test_example(text: str, store: Store) -> None:
 def test_numbers(text: str) -> None:
     assert f"# Format of a data set, version {documents.DATASET_FORMAT_VERSION}\n" in text
     assert f"`{schema.FORMAT_METADATA_KEY}` = `{schema.SHARD_FORMAT_VERSION}`" in text
-    assert f"more than {shard.ROW_GROUP_ROWS} rows, nor more than {shard.ROW_GROUP_BYTES:,} payload bytes" in text
-    assert f"MUST NOT exceed {shard.MAX_PAYLOAD_BYTES:,} bytes" in text
+    assert f"more than {build.ROW_GROUP_ROWS} rows, nor more than {4 * build.ROW_GROUP_BYTES:,} payload bytes" in text
+    assert f"This release begins another before {build.ROW_GROUP_BYTES:,}" in text
+    assert f"MUST NOT exceed {build.MAX_PAYLOAD_BYTES:,} bytes" in text
     assert f"the payload column `{schema.PAYLOAD_LEAF}`" in text.lower()
     assert table(text, "version")[-1][0] == str(documents.DATASET_FORMAT_VERSION)
