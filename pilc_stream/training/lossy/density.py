@@ -104,7 +104,8 @@ class FactorisedDensity(nn.Module):
             return parameter.detach() if frozen else parameter
 
         for place, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
-            values = functional.softplus(taken(matrix)) @ values + taken(bias)
+            # No matrix product: under autocast that would round.
+            values = (functional.softplus(taken(matrix))[..., None] * values[:, None]).sum(2) + taken(bias)
             if place < len(self.factors):
                 values = values + torch.tanh(taken(self.factors[place])) * torch.tanh(values)
         return values

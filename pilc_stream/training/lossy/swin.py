@@ -18,6 +18,8 @@ MASKED = -100.0
 class WindowAttention(nn.Module):
     """Attention within windows of `window` x `window` tokens, shifted by half a window or not."""
 
+    position: Tensor
+
     def __init__(self, channels: int, window: int, shifted: bool) -> None:
         super().__init__()
         self.window, self.shift = window, window // 2 if shifted else 0
