@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 # What pytest finds by its `pythonpath` setting.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "codecs"))
 
+from modes import MODE_CASES, ModeCase
+from pictures import Image, checker, scene, sixteen_bits
 from small_model import small_model
 from small_pilc import small_pilc_model
 
@@ -38,7 +40,6 @@ from pilc_stream.models.shipped import preset_bytes, wave_preset_names
 from pilc_stream.records.payload import Header, pack_payload
 
 FOLDER = Path(__file__).resolve().parent / "v1"
-Image = NDArray[np.uint8] | NDArray[np.uint16]
 
 MODELS: dict[str, Callable[[], WaveModel]] = {
     "small": cache(small_model),
@@ -81,27 +82,6 @@ class Case:
         return pack_payload(header, engine.encode_tiles(model, tiles, [self.lanes_log2] * len(tiles)))
 
 
-def scene(height: int, width: int, channels: int | None) -> Image:
-    """Slopes, a disc and some texture, from integers alone, so that every machine makes the same."""
-    y, x, c = np.indices((height, width, channels or 1))
-    disc = (x - width // 2) ** 2 + (y - height // 2) ** 2 < min(height, width) ** 2 // 9
-    level = 90 + (3 * x + 2 * y) // 4 + 12 * c + 50 * disc + (x * y + 7 * x * c) % 5
-    pixels = np.clip(level, 0, 255).astype(np.uint8)
-    return pixels if channels else pixels[:, :, 0]
-
-
-def checker(height: int, width: int) -> Image:
-    """0 and 255 by turns, in blocks of 3, RGB."""
-    y, x, c = np.indices((height, width, 3))
-    return ((x // 3 + y // 3 + c // 2) % 2 * 255).astype(np.uint8)
-
-
-def sixteen_bits(height: int, width: int) -> Image:
-    """Grey levels of 16 bits."""
-    y, x = np.mgrid[:height, :width]
-    return (x * 2711 + y * 13007).astype(np.uint16)
-
-
 WAVE_CASES = [
     Case("grey", lambda: scene(13, 17, None)),
     Case("grey-three-axes", lambda: scene(9, 8, 1)),
@@ -123,6 +103,9 @@ RAW_CASES = [
     Case("raw-16-bits", lambda: sixteen_bits(4, 6), codec="raw", extras=b"gamma"),
 ]
 
+
+MODES = "modes"
+"""What `--only` calls the payloads of the codecs without a profile."""
 
 CASES_OF_OTHERS = ("grey", "colour", "tiles")
 """Cases of profiles other than `small` and `fast`, which differ in their networks alone."""
@@ -157,6 +140,10 @@ def files_of(only: str | None) -> Iterator[tuple[str, Callable[[], bytes]]]:
         if only in (None, name):
             for case in pilc_cases_of(name):
                 yield f"{name}-{case.name}.pilc", lambda case=case, model=of_pilc: encode_by_pilc(model(), slow, case)
+    if only in (None, MODES):
+        for mode in MODE_CASES:
+            yield f"{mode.name}.pilc", lambda mode=mode: mode_payload(mode, engine)
+            yield f"{mode.name}.npy", lambda mode=mode: npy_bytes(mode.pixels())
     if only in (None, "small-pilc"):
         yield "small-pilc.safetensors", lambda: small_pilc().file_bytes
     if only in (None, "small"):
@@ -165,6 +152,12 @@ def files_of(only: str | None) -> Iterator[tuple[str, Callable[[], bytes]]]:
             yield f"{case.name}.pilc", lambda case=case: case.encode(small_model(), engine)
         for case in (*WAVE_CASES, *RAW_CASES):
             yield f"{case.name}.npy", lambda case=case: npy_bytes(case.pixels())
+
+
+def mode_payload(case: ModeCase, engine: Engine) -> bytes:
+    """The payload of a case; of one whose bytes a library decides, the golden one once it is there."""
+    path = FOLDER / f"{case.name}.pilc"
+    return path.read_bytes() if case.library and path.exists() else case.encode(engine)
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:
@@ -178,7 +171,8 @@ def main() -> int:
     """Write what is missing; 1 where a file is there and differs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--overwrite", action="store_true", help="replace files that differ (never released ones only)")
-    parser.add_argument("--only", choices=sorted(MODELS | PILC_MODELS), help="payloads of this model only")
+    names = sorted([*MODELS, *PILC_MODELS, MODES])
+    parser.add_argument("--only", choices=names, help=f"payloads of this model only; {MODES}: those without a model")
     arguments = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
     differing = []
