@@ -15,6 +15,7 @@ from pilc_stream.errors import UsageError
 if TYPE_CHECKING:
     from pilc_stream.models.model import WaveModel
     from pilc_stream.models.pilc import PilcModel
+    from pilc_stream.training.lossy.family_train import FamilyProgress, TrainedFamily
     from pilc_stream.training.train import TrainProgress
 
 
@@ -39,15 +40,30 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Take over the state and the steps done from the checkpoint of another recipe.",
 )
+@click.option(
+    "--tradeoff",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Of a member of the lossy family: what a squared grey level costs, in bits per pixel.",
+)
 @json_option
 @debug_option
-def train(recipe: str, data: Path, model: Path, checkpoint: Path | None, start: Path | None, as_json: bool) -> None:
+def train(
+    recipe: str,
+    data: Path,
+    model: Path,
+    checkpoint: Path | None,
+    start: Path | None,
+    tradeoff: float | None,
+    as_json: bool,
+) -> None:
     """Train a model, round it to integers, and prove that rounding changed nothing.
 
     One image in fifty is held out; its bits per sub-pixel are shown along the way. A run that was stopped goes on from
     its checkpoint exactly as if it had not been. The model holds its recipe, data size, time and versions.
     """
     try:
+        from pilc_stream.training.lossy.family_recipe import find_family_recipe
+        from pilc_stream.training.lossy.family_train import train_family
         from pilc_stream.training.recipe import load_recipe
         from pilc_stream.training.train import train as run
         from pilc_stream.training.vq.recipe import find_pilc_recipe
@@ -57,9 +73,15 @@ def train(recipe: str, data: Path, model: Path, checkpoint: Path | None, start: 
 
     if model.exists():
         raise UsageError(f"{model} exists; a model is never edited: give another name")
-    trained: WaveModel | PilcModel
-    of_pilc = find_pilc_recipe(recipe)
-    if of_pilc is None:
+    trained: WaveModel | PilcModel | TrainedFamily
+    of_pilc, of_family = find_pilc_recipe(recipe), find_family_recipe(recipe, tradeoff)
+    if of_family is None and tradeoff is not None:
+        raise UsageError("--tradeoff: only members of the lossy family, lossy-a to lossy-g and lossy-final, have one")
+    if of_family is not None and start is not None:
+        raise UsageError("--start: a member of the lossy family takes over no other run; use --checkpoint")
+    if of_family is not None:
+        trained = train_family(of_family, data, checkpoint=checkpoint, progress=_report_family)
+    elif of_pilc is None:
         trained = run(load_recipe(recipe), data, checkpoint=checkpoint, start=start, progress=_report)
     elif start is not None:
         raise UsageError("--start: a profile of the codec 'pilc' takes over no other run; use --checkpoint")
@@ -70,11 +92,12 @@ def train(recipe: str, data: Path, model: Path, checkpoint: Path | None, start: 
     os.replace(temporary, model)
     if as_json:
         print_json({"model": str(model), "sha256": trained.sha256, "profile": trained.profile, **trained.recipe})
+        return
+    if of_family is not None:
+        held_out = f"{trained.recipe['validation_bpp']} bits per pixel, {trained.recipe['validation_psnr']} dB"
     else:
-        bits = trained.recipe["validation_bits"]
-        output().print(
-            f"{model}: profile {trained.profile}, {bits} bits per sub-pixel held out, sha256 {trained.sha256}"
-        )
+        held_out = f"{trained.recipe['validation_bits']} bits per sub-pixel"
+    output().print(f"{model}: profile {trained.profile}, {held_out} held out, sha256 {trained.sha256}")
 
 
 def _report(progress: TrainProgress) -> None:
@@ -86,4 +109,12 @@ def _report(progress: TrainProgress) -> None:
     messages().print(
         f"step {progress.step:,} of {progress.steps:,}: {progress.train_bits:.4f} bits per sub-pixel, "
         f"held out {progress.validation_bits:.4f}, {duration(left)} left"
+    )
+
+
+def _report_family(progress: FamilyProgress) -> None:
+    left = progress.seconds / progress.step * (progress.steps - progress.step)
+    messages().print(
+        f"step {progress.step:,} of {progress.steps:,}: loss {progress.loss:.4f}, held out {progress.bpp:.4f} bits per "
+        f"pixel at {progress.psnr:.2f} dB, {duration(left)} left"
     )
