@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from small_model import small_model
+from small_pilc import small_pilc_model
 
 from pilc_stream.backends import open_engine
+from pilc_stream.backends.pilc import open_pilc_engine
 from pilc_stream.codecs.choice import ChoosingCodec
 from pilc_stream.codecs.deep import DeepCodec
+from pilc_stream.codecs.pilc import PilcCodec
 from pilc_stream.codecs.planes import indexed, pack_planes, split
 from pilc_stream.codecs.raw import RawCodec
 from pilc_stream.codecs.wave import WaveCodec
@@ -27,9 +30,15 @@ SHAPES = ((1, 1), (3, 5), (9, 7), (18, 17))
 PALETTE = pack_extras([Chunk(b"PLTE", bytes(range(12))), Chunk(b"tRNS", b"\x00\x80")])
 
 
+@cache
+def model_files() -> dict[bytes, bytes]:
+    """The models of the payloads, by short digest."""
+    return {model.short_digest: model.file_bytes for model in (small_model(), small_pilc_model())}
+
+
 def models(digest: bytes) -> bytes | None:
-    """The model of the payloads."""
-    return small_model().file_bytes if digest == small_model().short_digest else None
+    """A model of the payloads."""
+    return model_files().get(digest)
 
 
 def pictures(height: int, width: int) -> Iterator[tuple[str, Image]]:
@@ -55,7 +64,7 @@ def payloads() -> dict[str, tuple[Image, bytes]]:
     """Payloads with their pixels: of every codec, and of what the choice makes of all pictures."""
     wave, webp, deep, raw = WaveCodec(small_model(), open_engine("cpu")), WebpCodec(4), DeepCodec(4), RawCodec()
     tiled = WaveCodec(small_model(), open_engine("cpu"), 4)
-    choice = ChoosingCodec(wave)
+    choice, blocks = ChoosingCodec(wave), PilcCodec(small_pilc_model(), open_pilc_engine("cpu"), 4)
     made: dict[str, tuple[Image, bytes]] = {}
     for shape in SHAPES:
         for number, (name, image) in enumerate(pictures(*shape)):
@@ -67,6 +76,8 @@ def payloads() -> dict[str, tuple[Image, bytes]]:
             if number % 5 == 1 and image.dtype == np.uint8:
                 made[f"webp {label}"] = image, webp.encode([image], [extras])[0]
                 made[f"wave {label}"] = image, (raw if tiled.refuses(image) else tiled).encode([image], [extras])[0]
+            if blocks.refuses(image) is None and number % 2 == 0:
+                made[f"pilc {label}"] = image, blocks.encode([image], [extras])[0]
             if image.ndim == 3 and image.shape[2] in (2, 4) and number % 3 == 0:
                 whole = indexed(split(image))
                 parts = [deep.encode([part])[0] for part in whole.parts]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from functools import cache
+from itertools import zip_longest
 
 import numpy as np
 import pytest
-from fuzz_seeds import models, payloads
+from fuzz_seeds import PALETTE, models, payloads
 from fuzz_targets import TARGETS, decoder, resealed, seeds
 
 from pilc_stream.codecs import Decoder, inspect_payload
@@ -18,11 +20,24 @@ DAMAGED = 200
 SMALL_BYTES = 160
 
 
+def kind_of(payload: bytes) -> tuple[object, ...]:
+    """Its codec, those of its parts, and its mode; the last says whether it has a palette."""
+    parsed = parse_payload(payload)
+    header = parsed.header
+    parts = tuple(part.codec for part in part_headers(parsed)) if header.codec == "planes" else ()
+    return header.codec, parts, header.channels, header.bit_depth, header.two_axes, header.extras == PALETTE
+
+
+@cache
 def small() -> list[bytes]:
     """So many small payloads, of all codecs and modes by turns."""
-    ordered = sorted({payload for _, payload in payloads().values() if len(payload) <= SMALL_BYTES})
-    random.Random(5).shuffle(ordered)
-    return ordered[:DAMAGED]
+    kinds: dict[tuple[object, ...], list[bytes]] = {}
+    for payload in sorted({payload for _, payload in payloads().values() if len(payload) <= SMALL_BYTES}):
+        kinds.setdefault(kind_of(payload), []).append(payload)
+    for found in kinds.values():
+        random.Random(5).shuffle(found)
+    by_turns = [payload for turn in zip_longest(*kinds.values()) for payload in turn if payload is not None]
+    return by_turns[:DAMAGED]
 
 
 def assert_refused(data: bytes) -> None:
@@ -45,11 +60,29 @@ def test_the_payloads_are_sound_and_of_all_kinds() -> None:
         region = (image.shape[0] // 2, image.shape[1] // 3, 1, 1)
         part = decoder().decode([payload], [region])[0]
         assert np.array_equal(part, image[region[0] : region[0] + 1, region[1] : region[1] + 1]), name
-    assert kinds >= {("raw", 8), ("raw", 16), ("wave", 8), ("webp", 8), ("deep", 8), ("deep", 16), ("planes", 16)}
+    assert kinds >= {
+        ("raw", 8),
+        ("raw", 16),
+        ("wave", 8),
+        ("pilc", 8),
+        ("webp", 8),
+        ("deep", 8),
+        ("deep", 16),
+        ("planes", 16),
+    }
     assert {codec for codec, _ in kinds} <= set(CODEC_IDS)
     assert {layout for layout, *_ in layouts} >= {0, 1, 2, 4, 5, 6, 14}
-    assert len(small()) == DAMAGED
-    assert {parse_payload(payload).header.codec for payload in small()} == {"raw", "wave", "webp", "deep", "planes"}
+
+
+def test_the_two_hundred_are_small_and_of_all_codecs_and_modes() -> None:
+    assert len(set(small())) == DAMAGED
+    found = {kind_of(payload) for payload in small()}
+    assert {codec for codec, *_ in found} == set(CODEC_IDS)
+    assert {part for _, parts, *_ in found for part in parts} >= {"raw", "wave", "webp", "deep"}
+    modes = {(channels, bits) for _, _, channels, bits, *_ in found}
+    assert modes == {(channels, bits) for channels in (1, 2, 3, 4) for bits in (8, 16)}
+    assert {(bits, two_axes) for *_, bits, two_axes, _ in found} >= {(8, True), (16, True)}
+    assert any(palette for *_, palette in found)
 
 
 @pytest.mark.parametrize("count", [12, pytest.param(DAMAGED, marks=pytest.mark.slow)])
