@@ -30,16 +30,20 @@ class Coded:
 
 
 class MeanScale(nn.Module):
-    """The mean-scale hyperprior (Minnen 2018): the features are the means and scales of all latents."""
+    """The mean-scale hyperprior (Minnen 2018): the features are the means and scales of all latents.
+
+    Without `with_bits` bits are given as 0, as a decoder, which is timed so, needs none.
+    """
 
     def __init__(self, latents: int) -> None:
         super().__init__()
+        self.with_bits = True
         self.features = 2 * latents
 
     def forward(self, latents: Tensor, features: Sequence[Tensor]) -> Coded:
         """What the decoder has, and the bits of each latent."""
         mean, scale = features[0].chunk(2, dim=1)
-        return _coded(latents, mean, functional.softplus(scale), self.training)
+        return _coded(latents, mean, functional.softplus(scale), self)
 
 
 class Charm(nn.Module):
@@ -47,7 +51,8 @@ class Charm(nn.Module):
 
     A step's network of 3x3 convolutions, `widths` wide, gives mean and scale of a slice from the features and all
     decoded slices; another, `residual_widths` wide, predicts what rounding took from it, from the same and the slice.
-    The prediction is added, or (`merged`) goes with the slice through a 3x3 convolution, which replaces it.
+    The prediction is added, or (`merged`) goes with the slice through a 3x3 convolution. `with_bits`: as in
+    `MeanScale`.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class Charm(nn.Module):
         merged: bool,
     ) -> None:
         super().__init__()
+        self.with_bits = True
         self.slice = latents // steps
         known = [features + step * self.slice for step in range(steps)]
         self.distributions = nn.ModuleList(_network((size, *widths, 2 * self.slice)) for size in known)
@@ -76,7 +82,7 @@ class Charm(nn.Module):
         for step, values in enumerate(torch.split(latents, self.slice, dim=1)):
             known = torch.cat([features[step], *decoded], dim=1)
             mean, scale = self.distributions[step](known).chunk(2, dim=1)
-            coded = _coded(values, mean, functional.softplus(scale), self.training)
+            coded = _coded(values, mean, functional.softplus(scale), self)
             decoded.append(self._improved(step, coded.latents, known))
             bits.append(coded.bits)
         return Coded(torch.cat(decoded, dim=1), torch.cat(bits, dim=1))
@@ -100,8 +106,10 @@ def _network(sizes: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def _coded(latents: Tensor, mean: Tensor, scale: Tensor, training: bool) -> Coded:
+def _coded(latents: Tensor, mean: Tensor, scale: Tensor, model: MeanScale | Charm) -> Coded:
     # Distributions are float32 also where networks compute in less.
     latents, mean, scale = latents.float(), mean.float(), scale.float()
     values = rounded(latents, mean)
-    return Coded(values, gaussian_bits(noisy(latents) if training else values, mean, scale))
+    if not model.with_bits:
+        return Coded(values, torch.zeros_like(values))
+    return Coded(values, gaussian_bits(noisy(latents) if model.training else values, mean, scale))

@@ -37,7 +37,7 @@ class LossyNet(nn.Module):
         self.configuration = configuration
         self.analysis, self.synthesis = _transforms(configuration)
         self.hyper_analysis, self.hyper_synthesis = _hyper_transforms(configuration)
-        self.entropy_model: nn.Module = _entropy_model(configuration)
+        self.entropy_model = _entropy_model(configuration)
         self.side_density = FactorisedDensity(configuration.hyper_width)
 
     def forward(self, pictures: Tensor) -> Reconstruction:
@@ -87,7 +87,7 @@ def _hyper_transforms(configuration: Configuration) -> tuple[nn.Module, nn.Modul
     return analysis, nn.Sequential(synthesis, parts)
 
 
-def _entropy_model(configuration: Configuration) -> nn.Module:
+def _entropy_model(configuration: Configuration) -> MeanScale | Charm:
     if configuration.entropy_model == "hyperprior":
         return MeanScale(configuration.latents)
     return Charm(
