@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from typing import get_args
@@ -20,20 +20,20 @@ from pilc_stream.codecs import Codec, Decoder
 from pilc_stream.errors import StorageError, UsageError
 from pilc_stream.images import DEFAULT_MAX_PIXELS, Keep
 from pilc_stream.pipeline.again import KeptShard
+from pilc_stream.pipeline.assembly import Assembly
 from pilc_stream.pipeline.coding import Coder, Verify
 from pilc_stream.pipeline.loading import LoadLimits, load_batches
 from pilc_stream.pipeline.plan import ShardTask
 from pilc_stream.pipeline.statistics import ShardStatistics, StageTimes
-from pilc_stream.records.build import build_shard
 from pilc_stream.records.commit import commit_shard, put_model, put_shard, read_commit_or_none
-from pilc_stream.records.record import SOURCE_CODEC, Record, RecordError, ShardEntry
+from pilc_stream.records.record import Record, RecordError, ShardEntry
 from pilc_stream.storage import Store
 
 DEFAULT_BATCH_PIXELS = 1 << 22
 """Pixels coded together unless told otherwise: 4 million, 12 MB as RGB."""
 
 MIN_UNREAD = 16
-"""So many images of a list, all that a shard has, are not missing by chance."""
+"""So many images, all that a shard has, are not missing by chance."""
 
 BatchProgress = Callable[[Sequence[Record], StageTimes], None]
 """Called with the records of a batch once they are coded and verified, and with the shard's times so far."""
@@ -123,7 +123,9 @@ def make_shard(
     failed of it is made anew. `turn` makes a context in which a batch is coded: where several shards are made at once,
     they share a codec. `progress` is handed the records of each batch, as they will be stored, long before the
     shard is committed.
-    Raises StorageError where a file cannot be read or the shard cannot be written (nothing is committed then),
+    Files that are gone since they were listed are listed as failed, unless those are all.
+    Raises StorageError where a file cannot be read for other reasons or the shard cannot be written (nothing is
+    committed then),
     DeviceError or ModelError where the codec does not work at all.
     """
     settings = settings or CompressSettings()
@@ -132,52 +134,63 @@ def make_shard(
         return ShardResult(committed.entry, None, ())
     start = time.perf_counter()
     coder = Coder(codec, decoder or _decoder_of(codec, settings), settings.verify)
-    times = coder.statistics.times
-    records = _code(task, coder, settings, turn, progress, kept.failed if kept else None)
-    _check_some_read(task, coder, records)
     kept_errors: tuple[RecordError, ...] = ()
-    if kept is not None and {record.key for record in records} == kept.failed:
-        records, columns, kept_errors = kept.merged(records), kept.columns, kept.errors
-    elif kept is not None:
-        # What failed was no image of its own, a part of a tar file for instance: the others may be others now.
-        coder = Coder(codec, decoder or _decoder_of(codec, settings), settings.verify)
-        times = coder.statistics.times
-        records = _code(task, coder, settings, turn, progress, None)
+    merged: list[Record] = []
+    if kept is not None:
+        with closing(_coded(task, coder, settings, turn, progress, kept.failed)) as batches:
+            anew = [record for batch in batches for record in batch]
+        _check_some_read(task, coder, len(anew))
+        if {record.key for record in anew} == kept.failed:
+            merged, columns, kept_errors = kept.merged(anew), kept.columns, kept.errors
+        else:
+            # What failed was no image of its own, a part of a tar file for instance: the others may be others now.
+            coder = Coder(codec, decoder or _decoder_of(codec, settings), settings.verify)
+    times = coder.statistics.times
+    with Assembly(columns, times) as assembly:
+        if merged:
+            assembly.add(merged)
+        else:
+            with closing(_coded(task, coder, settings, turn, progress, None)) as batches:
+                for batch in batches:
+                    assembly.add(batch)
+            _check_some_read(task, coder, assembly.rows)
+        built = assembly.finish()
     with times.measure("write"):
-        file, ranges = build_shard(records, columns)
         if codec.model_bytes:
             put_model(store, codec.model_bytes)
-        path, sha256 = put_shard(store, task.index, file)
+        path, sha256 = put_shard(store, task.index, built.file, built.sha256)
+    failed = coder.statistics.failed.total()
     entry = ShardEntry(
         index=task.index,
         path=path,
         sha256=sha256,
-        shard_bytes=len(file),
-        rows=len(records),
-        failed=coder.statistics.failed.total(),
-        fallback=sum(record.codec == SOURCE_CODEC for record in records) - coder.statistics.failed.total(),
-        raw_bytes=sum(record.raw_bytes for record in records),
-        source_bytes=sum(record.source_bytes for record in records),
-        payload_bytes=sum(len(record.payload) for record in records),
-        sub_pixels=_sub_pixels(records),
+        shard_bytes=len(built.file),
+        rows=assembly.rows,
+        failed=failed,
+        fallback=assembly.sources - failed,
+        raw_bytes=assembly.raw_bytes,
+        source_bytes=assembly.source_bytes,
+        payload_bytes=assembly.payload_bytes,
+        sub_pixels=assembly.sub_pixels,
         seconds=time.perf_counter() - start,
     )
     # By key: in whatever order stages and batches found them, the same shard has the same list.
     errors = tuple(sorted((*coder.errors, *kept_errors), key=lambda error: (error.key, error.stage, error.reason)))
     with times.measure("write"):
         made = {"ended": round(time.time(), 3), "host": socket.gethostname(), **coder.statistics.to_json()}
-        entry = commit_shard(store, entry, ranges, errors, made)
+        entry = commit_shard(store, entry, built.ranges, errors, made)
     return ShardResult(entry, coder.statistics, errors)
 
 
-def _code(
+def _coded(
     task: ShardTask,
     coder: Coder,
     settings: CompressSettings,
     turn: Turn,
     progress: BatchProgress | None,
     only: frozenset[str] | None,
-) -> list[Record]:
+) -> Generator[list[Record]]:
+    """Yield the records of the shard batch by batch, in order. To be closed, or its threads stay."""
     # A part that is an image of its own, and is not wanted, need not be read to find that out.
     parts = task.items if only is None else [part for part in task.items if part.images != 1 or part.key in only]
     limits = LoadLimits(
@@ -188,32 +201,25 @@ def _code(
         read_threads=settings.read_threads,
         decode_threads=settings.decode_threads,
     )
-    records: list[Record] = []
     # Closed also when interrupted, so that the pools' threads end with the call.
     with closing(load_batches(parts, limits, coder.statistics.times, only)) as batches:
         for batch in batches:
             with turn():
-                made = coder.code(batch)
-            records += made
+                records = coder.code(batch)
             if progress:
-                progress(made, coder.statistics.times)
+                progress(records, coder.statistics.times)
             # Pixels must be gone before the next batch is decoded, and a variable of a loop outlives its turn.
             batch.clear()
-    return records
+            yield records
 
 
-def _check_some_read(task: ShardTask, coder: Coder, records: Sequence[Record]) -> None:
-    """Raise StorageError where a list's images could none of them be fetched: then it is not they that are missing."""
-    if len(records) >= MIN_UNREAD and coder.statistics.failed["read"] == len(records) == len(task.items):
+def _check_some_read(task: ShardTask, coder: Coder, records: int) -> None:
+    """Raise StorageError where none of many images could be read: then it is not they that are missing."""
+    if records >= MIN_UNREAD and coder.statistics.failed["read"] == records == len(task.items):
         raise StorageError(
-            f"shard {task.index}: none of its {len(records)} images could be read. The last one: "
-            f"{coder.errors[-1].reason} Check the network and the list."
+            f"shard {task.index}: none of its {records} images could be read. The last one, "
+            f"{coder.errors[-1].key}: {coder.errors[-1].reason.removesuffix('.')}. Check the network and the source."
         )
-
-
-def _sub_pixels(records: Sequence[Record]) -> int:
-    """Samples of the records whose pixels are known, whatever codec they have."""
-    return sum(record.width * record.height * record.channels for record in records if record.raw_bytes)
 
 
 def _decoder_of(codec: Codec, settings: CompressSettings) -> Decoder:

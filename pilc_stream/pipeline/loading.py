@@ -15,10 +15,9 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
-from pilc_stream.errors import ImageError
+from pilc_stream.errors import ImageError, StorageError
 from pilc_stream.images import (
     ImageHeader,
     Keep,
@@ -31,7 +30,7 @@ from pilc_stream.images import (
 )
 from pilc_stream.pipeline.sources import Part
 from pilc_stream.pipeline.statistics import StageTimes
-from pilc_stream.storage import Sample, SourceFile, read_together
+from pilc_stream.storage import Sample, SourceFile, is_missing, read_together
 
 MAX_BATCH_IMAGES = 1024
 """Images of a batch at most, so that a batch of very small images keeps its lists short."""
@@ -49,6 +48,8 @@ SMALL_IMAGES_TOGETHER = 32
 """So many small images are handed to a decoding thread at a time."""
 
 NOT_REBUILT = "a file that its pixels do not give back byte for byte"
+
+GONE = "it was listed, but there is nothing at its place any more; restore it, then retry what failed"
 
 PIECE_BYTES = 8 << 20
 """Of a part with many samples, what is read at a time."""
@@ -100,7 +101,8 @@ def load_batches(
     `only`: the keys to take; None takes all.
 
     About two batches of pixels are in memory at a time: close the generator, and empty each batch when done with it.
-    Raises StorageError where a file cannot be read: nothing is known of it then, so nothing may be recorded.
+    A file that is gone since it was listed is an image that could not be read. Raises StorageError where a file cannot
+    be read for any other reason: nothing is known of it then, so nothing may be recorded.
     """
     readers = ThreadPoolExecutor(limits.read_threads, thread_name_prefix="pilc-read")
     decoders = ThreadPoolExecutor(limits.decode_threads, thread_name_prefix="pilc-decode")
@@ -207,10 +209,25 @@ def _together(parts: Iterable[Part], group_bytes: int) -> Iterator[Sequence[Part
 
 
 def _samples(parts: Sequence[Part]) -> Iterator[Sample]:
+    """The samples of the parts. A part that is gone is one sample with a fault; any other StorageError is raised."""
     files = [part for part in parts if isinstance(part, SourceFile)]
     if len(files) == len(parts) > 1:
-        return read_together(files)
-    return chain.from_iterable(part.samples() for part in parts)
+        try:
+            together = list(read_together(files))
+        except StorageError as error:
+            if not is_missing(error):
+                raise
+            # Which of them it is shows when each is read by itself.
+        else:
+            yield from together
+            return
+    for part in parts:
+        try:
+            yield from part.samples()
+        except StorageError as error:
+            if not is_missing(error):
+                raise
+            yield Sample(part.key, b"", fault=GONE)
 
 
 def _ahead_bytes(parts: Sequence[Part]) -> int:

@@ -103,9 +103,12 @@ def read_model(store: Store, sha256: str) -> bytes | None:
     return data
 
 
-def put_shard(store: Store, index: int, data: bytes) -> tuple[str, str]:
-    """Store a shard file under its content's name; return path and sha256 (hex). It does not exist until committed."""
-    sha256 = hashlib.sha256(data).hexdigest()
+def put_shard(store: Store, index: int, data: bytes, sha256: str | None = None) -> tuple[str, str]:
+    """Store a shard file under its content's name; return path and sha256 (hex). It does not exist until committed.
+
+    `sha256`: of `data`, where it is known.
+    """
+    sha256 = sha256 or hashlib.sha256(data).hexdigest()
     path = layout.part_path(index, sha256)
     store.put(path, data)
     return path, sha256

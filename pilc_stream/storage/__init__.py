@@ -13,6 +13,7 @@ from __future__ import annotations
 from pilc_stream.storage.local import is_temporary
 from pilc_stream.storage.ranged import RangedFile
 from pilc_stream.storage.retry import RetryPolicy
+from pilc_stream.storage.sentences import is_missing
 from pilc_stream.storage.sources import Sample, SourceFile, expand, read_together
 from pilc_stream.storage.store import Store
 from pilc_stream.storage.walk import IMAGE_SUFFIXES
@@ -25,6 +26,7 @@ __all__ = [
     "SourceFile",
     "Store",
     "expand",
+    "is_missing",
     "is_temporary",
     "read_together",
 ]

@@ -67,6 +67,11 @@ def explain(url: str, verb: str, error: BaseException, attempts: int = 1) -> Sto
     return explained
 
 
+def is_missing(error: StorageError) -> bool:
+    """Tell whether `error` says that an object is not there, while the storage is: no further attempt will find it."""
+    return error.errno == errno.ENOENT and service_code(error) != "NoSuchBucket"
+
+
 def _errno(error: BaseException) -> int | None:
     if isinstance(error, FileNotFoundError):
         return errno.ENOENT

@@ -56,3 +56,14 @@ def dataset_of(tmp_path: Path, folder_of: Callable[[Files], Path]) -> Callable[.
         return finish(store)
 
     return make
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(str(tmp_path / "dataset"))
+
+
+@pytest.fixture
+def bitmaps(folder_of: Callable[..., Path], photo_like: Any, file_of: Any) -> Path:
+    """Ten BMP files, which the codec `raw` makes a little smaller."""
+    return folder_of({f"{number:02d}.bmp": file_of(photo_like(8, 8, seed=number), "BMP") for number in range(10)})

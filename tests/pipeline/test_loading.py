@@ -142,9 +142,25 @@ def test_files_of_different_stores_are_read_apart(folder_of: Callable[..., Path]
 def test_a_file_that_cannot_be_read_ends_it_and_leaves_no_thread(images: Path) -> None:
     items = _items(images)
     (images / "09.png").unlink()
+    (images / "09.png").mkdir()
     with pytest.raises(StorageError, match=r"09\.png"):
         list(load_batches(items, LIMITS, StageTimes()))
     assert _threads() == []
+
+
+@pytest.mark.parametrize("small_file_bytes", [0, 1 << 16], ids=["each alone", "together"])
+def test_a_file_that_is_gone_is_an_image_that_could_not_be_read(
+    images: Path, small_file_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "SMALL_FILE_BYTES", small_file_bytes)
+    items = _items(images)
+    (images / "03.png").unlink()
+    (images / "07.png").unlink()
+    loaded = [image for batch in load_batches(items, LIMITS, StageTimes()) for image in batch]
+    assert [image.key for image in loaded] == [item.key for item in items]
+    gone = [image for image in loaded if image.failed_stage == "read"]
+    assert [image.key for image in gone] == ["03.png", "07.png"]
+    assert all((image.data, image.error) == (b"", loading.GONE) for image in gone)
 
 
 def test_closing_early_leaves_no_thread(images: Path) -> None:
