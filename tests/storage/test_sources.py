@@ -197,6 +197,8 @@ def test_a_folder_without_images_is_empty(tmp_path: Path) -> None:
 def test_suffixes_are_lower_case_and_sorted() -> None:
     assert list(IMAGE_SUFFIXES) == sorted({suffix.lower() for suffix in IMAGE_SUFFIXES})
     assert {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"} <= set(IMAGE_SUFFIXES)
+    # Kept as they came: what is in a folder of images and is none that is coded.
+    assert {".apng", ".ico", ".psd", ".pcx", ".sgi", ".dds", ".pfm"} <= set(IMAGE_SUFFIXES)
 
 
 def test_source_files_travel_by_pickle_and_share_their_store(tmp_path: Path) -> None:
