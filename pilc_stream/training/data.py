@@ -240,20 +240,30 @@ def _tiles(folder: Path, recipe: Recipe, *, held_out: bool) -> Iterator[Pixels]:
 
 
 def _parts(tiles: Iterator[Pixels], recipe: Recipe, generator: np.random.Generator) -> list[PixelRows]:
-    """Of each tile, varied, at most `recipe.pixels_per_tile` rows."""
+    """Of each tile, varied, as many rows as it has pixels, at most `recipe.pixels_per_tile`.
+
+    So all draws are of one size, which the schedule of draws relies on; some pixels of a reduced tile come twice.
+    """
     source = RowSource(recipe.spec)
     parts: list[PixelRows] = []
     while gang := list(islice(tiles, GANG_TILES)):
-        chosen: list[Pixels] = []
-        keep: list[NDArray[np.int64] | None] = []
-        for tile in gang:
-            chosen.append(varied(tile, generator, recipe))
-            count = chosen[-1].shape[0] * chosen[-1].shape[1]
-            keep.append(
-                generator.permutation(count)[: recipe.pixels_per_tile] if count > recipe.pixels_per_tile else None
-            )
+        chosen = [varied(tile, generator, recipe) for tile in gang]
+        keep = [
+            _positions(after.shape[0] * after.shape[1], before.shape[0] * before.shape[1], recipe, generator)
+            for before, after in zip(gang, chosen, strict=True)
+        ]
         parts += source.rows(chosen, keep)
     return parts
+
+
+def _positions(
+    pixels: int, pixels_before: int, recipe: Recipe, generator: np.random.Generator
+) -> NDArray[np.int64] | None:
+    """Which pixels of a tile to take, in any order; None for all."""
+    count = min(pixels_before, recipe.pixels_per_tile)
+    if count == pixels:
+        return None
+    return generator.permutation(pixels)[:count] if count < pixels else generator.integers(0, pixels, count)
 
 
 def _shuffled(parts: Sequence[PixelRows], generator: np.random.Generator) -> PixelRows:

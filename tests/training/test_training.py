@@ -18,7 +18,7 @@ from pilc_stream.models.model import load_model
 from pilc_stream.models.shipped import preset_bytes
 from pilc_stream.models.spec import SIX_NEIGHBOURS, WaveSpec
 from pilc_stream.records.tiling import Tiling
-from pilc_stream.training.data import HELD_OUT_EVERY, RowSource, cut_tiles, images_below
+from pilc_stream.training.data import HELD_OUT_EVERY, RowSource, cut_tiles, images_below, training_rows
 from pilc_stream.training.export import build_tables, check_parity, cumulative, export_model, integer_frequencies
 from pilc_stream.training.network import WaveNet
 from pilc_stream.training.recipe import Recipe, Stage, load_recipe, shipped_recipes, stage_at
@@ -209,3 +209,15 @@ def test_the_shipped_model_was_made_by_the_shipped_recipe(name: str) -> None:
 def test_an_unknown_recipe_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match="fast"):
         load_recipe("slow")
+
+
+def test_all_draws_are_of_one_size(tmp_path: Path) -> None:
+    for i in range(2):
+        pixels = np.random.default_rng(i).integers(0, 256, (170, 150, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    recipe = dataclasses.replace(
+        load_recipe("fast"), pixels_per_tile=20_000, synthetic_pictures=2, reduced_share=0.7, recoloured_share=0.5
+    )
+    draws = [training_rows(tmp_path, recipe, draw) for draw in range(4)]
+    assert {len(draw) for draw in draws} == {20_000 * 3}
+    assert len({draw.pixels.tobytes() for draw in draws}) == 4
