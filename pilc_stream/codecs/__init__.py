@@ -4,6 +4,7 @@ Add a codec by adding a file and its entry in `registry.py`.
 """
 
 from pilc_stream.codecs.base import Codec, Image
+from pilc_stream.codecs.large import LargeCoded, encode_large
 from pilc_stream.codecs.registry import (
     DEFAULT_PROFILE,
     Decoder,
@@ -23,8 +24,10 @@ __all__ = [
     "Codec",
     "Decoder",
     "Image",
+    "LargeCoded",
     "PayloadInfo",
     "encode_any",
+    "encode_large",
     "inspect_payload",
     "open_codec",
     "open_profile",

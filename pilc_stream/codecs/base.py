@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pilc_stream.errors import FormatError, UsageError
-from pilc_stream.records.payload import MAX_CHANNELS, MAX_EDGE, Payload
+from pilc_stream.records.payload import MAX_CHANNELS, MAX_EDGE, Header, Payload
 from pilc_stream.records.tiling import Region
 
 Image = NDArray[np.uint8] | NDArray[np.uint16]
@@ -40,6 +41,25 @@ class Codec(Protocol):
 
     def encode(self, images: Sequence[NDArray[Any]], extras: Sequence[bytes | None] | None = None) -> list[bytes]:
         """One payload per image; `extras` are bytes to carry along with each. UsageError for a refused image."""
+
+
+@dataclass(frozen=True, slots=True)
+class TileCoder:
+    """Codes the tiles of one image as they come: `header` is its payload's, without extras, and says the tiling.
+
+    `encode` gives a stream for each tile `(h, w, c)`; None where the codec has none that is shorter than the pixels.
+    """
+
+    header: Header
+    encode: Callable[[Sequence[NDArray[Any]]], Sequence[bytes | None]]
+
+
+@runtime_checkable
+class TilingCodec(Codec, Protocol):
+    """A codec whose payloads are made of tiles."""
+
+    def tile_coder(self, image: NDArray[Any], most_log2: int) -> TileCoder:
+        """What codes an image like this, of which shape and dtype count, in tiles of at most ``2**most_log2``."""
 
 
 class TileDecoder(Protocol):

@@ -65,27 +65,27 @@ class ChoosingCodec:
     """Encodes every image, by the codec of a profile and whatever is smaller."""
 
     def __init__(self, main: Codec) -> None:
-        self._main, self._webp, self._deep, self._raw = main, WebpCodec(), DeepCodec(), RawCodec()
+        self.main, self._webp, self._deep, self._raw = main, WebpCodec(), DeepCodec(), RawCodec()
 
     @property
     def name(self) -> str:
         """The profile's codec."""
-        return self._main.name
+        return self.main.name
 
     @property
     def profile(self) -> str:
         """The profile."""
-        return self._main.profile
+        return self.main.profile
 
     @property
     def model_sha256(self) -> str:
         """The digest of the model file in hex."""
-        return self._main.model_sha256
+        return self.main.model_sha256
 
     @property
     def model_bytes(self) -> bytes:
         """The model file."""
-        return self._main.model_bytes
+        return self.main.model_bytes
 
     def refuses(self, image: NDArray[Any]) -> str | None:
         """Never."""
@@ -111,11 +111,11 @@ class ChoosingCodec:
         has_alpha = image.ndim == 3 and image.shape[2] in (2, 4)
         is_icon = has_alpha and image.shape[0] * image.shape[1] <= ICON_PIXELS
         stock = {"webp"} if traits.repetitive or is_icon else set()
-        if self._main.refuses(image) is None and not traits.grey and not traits.gaps:
+        if self.main.refuses(image) is None and not traits.grey and not traits.gaps:
             return [_Way([_Leaf(image, choice.extras, {"main"} | stock)])]
         ways, whole = [], split(image)
-        if self._main.refuses(image) is None or stock:
-            by = stock | ({"main"} if self._main.refuses(image) is None and not whole.layout else set())
+        if self.main.refuses(image) is None or stock:
+            by = stock | ({"main"} if self.main.refuses(image) is None and not whole.layout else set())
             ways += [_Way([_Leaf(image, choice.extras, by)])] if by else []
         # A mask or a constant is not seen at a glance at the whole.
         narrow = {"webp"} if has_alpha else stock
@@ -141,7 +141,7 @@ class ChoosingCodec:
     def _code(self, leaves: Sequence[_Leaf]) -> None:
         """Code each leaf by the codecs that it names, and by others where the result invites it."""
         main = [leaf for leaf in leaves if "main" in leaf.by]
-        payloads = self._main.encode([leaf.image for leaf in main], [leaf.extras for leaf in main])
+        payloads = self.main.encode([leaf.image for leaf in main], [leaf.extras for leaf in main])
         for leaf, payload in zip(main, payloads, strict=True):
             leaf.offer(payload)
             bits = 8 * len(payload) / leaf.image.size

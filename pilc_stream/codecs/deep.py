@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pilc_stream.codecs.base import check_image
+from pilc_stream.codecs.base import TileCoder, check_image
 from pilc_stream.codecs.raw import RawCodec
-from pilc_stream.codecs.tiled import TiledDecoder, encode_tiled
+from pilc_stream.codecs.tiled import TiledDecoder, encode_tiled, tile_coder
 from pilc_stream.errors import FormatError, TruncatedError
 from pilc_stream.records.payload import Header
 
@@ -50,6 +50,10 @@ class DeepCodec:
             payload = encode_tiled(image, extra, self.name, self.tile_log2, _encode_tile)
             out.append(payload or RawCodec().encode([image], [extra])[0])
         return out
+
+    def tile_coder(self, image: NDArray[Any], most_log2: int) -> TileCoder:
+        """What codes an image like this, in tiles of at most ``2**most_log2``."""
+        return tile_coder(image, self.name, min(self.tile_log2, most_log2), _encode_tile)
 
 
 def _encode_tile(tile: NDArray[Any]) -> bytes | None:

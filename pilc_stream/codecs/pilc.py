@@ -37,7 +37,7 @@ from pilc_stream.arith.rans import PRECISION_BITS, most_symbols_per_word
 from pilc_stream.backends.base import STATE_BYTES, WORD_BYTES, TileJob
 from pilc_stream.backends.pilc import PilcEngine
 from pilc_stream.backends.pilc.base import block_grid
-from pilc_stream.codecs.base import Image, check_all_tiles, check_image, header_fields
+from pilc_stream.codecs.base import Image, TileCoder, check_all_tiles, check_image, header_fields
 from pilc_stream.codecs.raw import RawCodec
 from pilc_stream.codecs.tiled import paste
 from pilc_stream.errors import FormatError, TruncatedError, UsageError
@@ -96,6 +96,15 @@ class PilcCodec:
         streams = iter(self.engine.encode_tiles(self.model, tiles, lanes))
         payloads = [pack_payload(header, [next(streams) for _ in range(header.tile_count)]) for header in headers]
         return [_smaller(*each) for each in zip(payloads, images, headers, strict=True)]
+
+    def tile_coder(self, image: NDArray[Any], most_log2: int) -> TileCoder:
+        """What codes an image like this, in tiles of at most ``2**most_log2``."""
+        header = PilcCodec(self.model, self.engine, min(self.tile_log2, most_log2))._header(image, None)
+
+        def encode(tiles: Sequence[NDArray[Any]]) -> list[bytes]:
+            return self.engine.encode_tiles(self.model, tiles, [header.lanes_log2] * len(tiles))
+
+        return TileCoder(header, encode)
 
     def _header(self, image: NDArray[Any], extras: bytes | None) -> Header:
         check_image(image)

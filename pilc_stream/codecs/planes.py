@@ -8,7 +8,7 @@ colour channels are one; and few values, of whatever depth, become indices into 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,20 +89,29 @@ def _as_indices(samples: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 def pack_planes(image: NDArray[Any], whole: Split, parts: Sequence[bytes], extras: bytes | None) -> bytes:
     """The payload of `image` from the payloads of its parts."""
-    stream = bytearray([whole.layout])
-    if isinstance(whole.alpha, int):
-        stream += whole.alpha.to_bytes(image.dtype.itemsize, "little")
-    for values in whole.tables:
+    alpha = whole.alpha if isinstance(whole.alpha, int) else None
+    front = pack_front(image.dtype.itemsize, whole.layout, alpha, whole.tables, [len(part) for part in parts])
+    stream = front + b"".join(parts)
+    return pack_payload(Header(codec="planes", extras=extras or b"", **header_fields(image)), [stream])
+
+
+def pack_front(
+    sample_bytes: int, layout: int, alpha: int | None, tables: Sequence[NDArray[Any]], part_bytes: Sequence[int]
+) -> bytes:
+    """The stream up to its first part."""
+    stream = bytearray([layout])
+    if alpha is not None:
+        stream += alpha.to_bytes(sample_bytes, "little")
+    for values in tables:
         gaps = bytearray()
         for gap in np.diff(values.astype(np.int64), prepend=-1).tolist():
             put_varint(gaps, gap - 1)
         deflated = zlib.compress(bytes(gaps), 9)
         put_varint(stream, len(deflated))
         stream += deflated
-    for part in parts[:-1]:
-        put_varint(stream, len(part))
-    stream += b"".join(parts)
-    return pack_payload(Header(codec="planes", extras=extras or b"", **header_fields(image)), [bytes(stream)])
+    for length in part_bytes[:-1]:
+        put_varint(stream, length)
+    return bytes(stream)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +143,37 @@ class PlanesDecoder:
         wanted = [region for each, region in zip(opened, regions, strict=True) for _ in each.parts]
         decoded = iter(self._decode_parts([part for each in opened for part in each.parts], wanted))
         return [_put_together(each, [next(decoded) for _ in each.parts]) for each in opened]
+
+    def bands(self, payload: Payload, part_bands: Callable[[memoryview], Iterator[Image]]) -> Iterator[Image]:
+        """The image from the top down; `part_bands` gives the rows of a part so."""
+        check_all_tiles(payload)
+        opened = _open(payload)
+        first, *others = (_Rows(part_bands(part)) for part in opened.parts)
+        while (rows := first.next_rows()) is not None:
+            yield _put_together(opened, [rows, *(other.take(len(rows)) for other in others)])
+
+
+class _Rows:
+    """Rows from bands of any height."""
+
+    def __init__(self, bands: Iterator[Image]) -> None:
+        self._bands = bands
+        self._rest: Image | None = None
+
+    def next_rows(self) -> Image | None:
+        """The next band; None after the last."""
+        return next(self._bands, None)
+
+    def take(self, count: int) -> Image:
+        """The next so many rows."""
+        parts: list[Any] = []
+        while count:
+            if self._rest is None or not len(self._rest):
+                self._rest = next(self._bands)
+            parts.append(self._rest[:count])
+            self._rest = self._rest[count:]
+            count -= len(parts[-1])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _open(payload: Payload) -> _Opened:

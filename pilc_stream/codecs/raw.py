@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from pilc_stream.codecs.base import Image, check_all_tiles, check_image, header_fields
 from pilc_stream.records.payload import Header, Payload, pack_payload
 from pilc_stream.records.tiling import Region
+
+BAND_BYTES = 1 << 24
 
 
 class RawCodec:
@@ -33,6 +35,16 @@ class RawCodec:
             body = np.ascontiguousarray(image).astype(image.dtype.newbyteorder("<"), copy=False).tobytes()
             out.append(pack_payload(Header(codec="raw", extras=extra or b"", **header_fields(image)), [body]))
         return out
+
+
+def raw_bands(payload: Payload) -> Iterator[Image]:
+    """The image from the top down, some rows at a time."""
+    check_all_tiles(payload)
+    header = payload.header
+    rows = np.frombuffer(payload.tiles[0], f"<u{header.sample_bytes}").reshape(header.shape)
+    step = max(1, BAND_BYTES * header.height // header.raw_bytes)
+    for y in range(0, header.height, step):
+        yield rows[y : y + step].astype(rows.dtype.newbyteorder("="), copy=True)
 
 
 class RawDecoder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from pilc_stream.backends import open_engine
 from pilc_stream.backends.base import STATE_BYTES
 from pilc_stream.backends.pilc import open_pilc_engine
+from pilc_stream.codecs.bands import rows_of_tiles
 from pilc_stream.codecs.base import Codec, Image, TileDecoder, check_all_tiles, check_region
 from pilc_stream.codecs.choice import ChoosingCodec
 from pilc_stream.codecs.deep import deep_decoder
 from pilc_stream.codecs.pilc import PilcCodec, PilcDecoder
 from pilc_stream.codecs.planes import PlanesDecoder, part_headers
-from pilc_stream.codecs.raw import RawCodec, RawDecoder
+from pilc_stream.codecs.raw import RawCodec, RawDecoder, raw_bands
 from pilc_stream.codecs.wave import WaveCodec, WaveDecoder
 from pilc_stream.codecs.webp import webp_decoder
 from pilc_stream.errors import DeviceError, FormatError, ModelError, ModelNotFoundError, TruncatedError, UsageError
@@ -151,6 +152,24 @@ class Decoder:
             )
             out.update(zip(indices, images, strict=True))
         return [out[index] for index in range(len(parsed))]
+
+    def decode_bands(self, payload: bytes | memoryview) -> Iterator[Image]:
+        """The image from the top down in bands, a row of tiles at a time: for what is too large to be held.
+
+        Raises as `decode`; the limit of pixels is that of a band.
+        """
+        parsed = parse_payload(payload)
+        header = parsed.header
+        if header.codec == "planes":
+            yield from PlanesDecoder(self.decode).bands(parsed, self.decode_bands)
+            return
+        if header.codec == "raw":
+            yield from raw_bands(parsed)
+            return
+        for region in rows_of_tiles(header):
+            self._check_size(header, region)
+            decoder = self._decoder(header.codec, header.model_digest, parsed, region)
+            yield decoder.decode([parsed], [region])[0]
 
     def decode_tensors(
         self, payloads: Sequence[bytes | memoryview], regions: Sequence[Sequence[int] | None] | None = None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pilc_stream.codecs.base import Image, check_all_tiles, header_fields
+from pilc_stream.codecs.base import Image, TileCoder, check_all_tiles, header_fields
 from pilc_stream.errors import TruncatedError
 from pilc_stream.records.payload import Header, Payload, pack_payload
 from pilc_stream.records.tiling import Region
@@ -33,6 +33,12 @@ def encode_tiled(
             return None
         streams.append(stream)
     return pack_payload(header, streams)
+
+
+def tile_coder(image: NDArray[Any], codec: str, tile_log2: int, encode_tile: EncodeTile) -> TileCoder:
+    """What codes the tiles of an image like this one by one."""
+    header = Header(codec=codec, tile_log2=tile_log2, **header_fields(image))
+    return TileCoder(header, lambda tiles: [encode_tile(tile) for tile in tiles])
 
 
 class TiledDecoder:

@@ -19,7 +19,7 @@ from pilc_stream.arith.context import CHANNELS
 from pilc_stream.arith.rans import PRECISION_BITS, most_symbols_per_word
 from pilc_stream.backends import DeviceEngine, Engine, TileJob
 from pilc_stream.backends.base import STATE_BYTES, WORD_BYTES
-from pilc_stream.codecs.base import Image, check_all_tiles, check_image, header_fields
+from pilc_stream.codecs.base import Image, TileCoder, check_all_tiles, check_image, header_fields
 from pilc_stream.codecs.raw import RawCodec
 from pilc_stream.codecs.tiled import paste
 from pilc_stream.errors import DeviceError, FormatError, TruncatedError, UsageError
@@ -92,6 +92,15 @@ class WaveCodec:
             payload if len(payload) < header.raw_bytes else _smaller(payload, image, header)
             for payload, image, header in zip(payloads, images, headers, strict=True)
         ]
+
+    def tile_coder(self, image: NDArray[Any], most_log2: int) -> TileCoder:
+        """What codes an image like this, in tiles of at most ``2**most_log2``."""
+        header, _ = WaveCodec(self.model, self.engine, min(self.tile_log2, most_log2))._layout(image)
+
+        def encode(tiles: Sequence[NDArray[Any]]) -> list[bytes]:
+            return self.engine.encode_tiles(self.model, tiles, [header.lanes_log2] * len(tiles))
+
+        return TileCoder(header, encode)
 
     def _layout(self, image: NDArray[Any]) -> tuple[Header, tuple[Region, ...]]:
         """The header of an image without extras, and its tiles."""

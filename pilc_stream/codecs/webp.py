@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pilc_stream.codecs.base import check_image
-from pilc_stream.codecs.tiled import TiledDecoder, encode_tiled
+from pilc_stream.codecs.base import TileCoder, check_image
+from pilc_stream.codecs.tiled import TiledDecoder, encode_tiled, tile_coder
 from pilc_stream.errors import FormatError, UsageError
 from pilc_stream.images.webp import decode_vp8l, encode_vp8l
 from pilc_stream.records.payload import Header
@@ -51,6 +51,10 @@ class WebpCodec:
             assert payload is not None  # every tile has a stream
             out.append(payload)
         return out
+
+    def tile_coder(self, image: NDArray[Any], most_log2: int) -> TileCoder:
+        """What codes an image like this, in tiles of at most ``2**most_log2``."""
+        return tile_coder(image, self.name, min(self.tile_log2, most_log2), _encode_tile)
 
 
 def _encode_tile(tile: NDArray[np.uint8]) -> bytes:

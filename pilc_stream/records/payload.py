@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import google_crc32c
 
@@ -99,6 +100,17 @@ class Payload:
 
 def pack_payload(header: Header, tiles: Sequence[bytes]) -> bytes:
     """The payload's bytes from its header and its tiles' streams."""
+    head = pack_head(header, [len(tile) for tile in tiles])
+    head_crc = google_crc32c.value(head)
+    out = bytearray(head)
+    for index, tile in enumerate(tiles):
+        out += tile
+        out += _checksum(head_crc, index, tile).to_bytes(CHECKSUM_BYTES, "little")
+    return bytes(out)
+
+
+def pack_head(header: Header, tile_bytes: Sequence[int]) -> bytes:
+    """All before the first tile, from the header and the lengths of the tiles' streams."""
     head = bytearray(PAYLOAD_MAGIC)
     head.append(FORMAT_VERSION << 4 | CODEC_IDS[header.codec])
     head.append(
@@ -115,14 +127,40 @@ def pack_payload(header: Header, tiles: Sequence[bytes]) -> bytes:
     if header.extras:
         put_varint(head, len(header.extras))
         head += header.extras
-    for tile in tiles[:-1]:
-        put_varint(head, len(tile))
-    head_crc = google_crc32c.value(bytes(head))
-    out = bytearray(head)
-    for index, tile in enumerate(tiles):
-        out += tile
-        out += _checksum(head_crc, index, tile).to_bytes(CHECKSUM_BYTES, "little")
-    return bytes(out)
+    for length in tile_bytes[:-1]:
+        put_varint(head, length)
+    return bytes(head)
+
+
+class Sink(Protocol):
+    """What bytes are written to."""
+
+    def write(self, piece: bytes, /) -> object:
+        """Take these bytes."""
+
+
+class PayloadWriter:
+    """Writes a payload to `sink` piece by piece, where its tiles are not to be in memory at once."""
+
+    def __init__(self, sink: Sink, header: Header, tile_bytes: Sequence[int]) -> None:
+        head = pack_head(header, tile_bytes)
+        self._sink, self._head_crc, self._index = sink, google_crc32c.value(head), 0
+        self._crc = self._tile_crc()
+        sink.write(head)
+
+    def write(self, piece: bytes, /) -> None:
+        """The next bytes of a tile's stream."""
+        self._crc = int(google_crc32c.extend(self._crc, piece))
+        self._sink.write(piece)
+
+    def end_tile(self) -> None:
+        """The stream of a tile is complete."""
+        self._sink.write(self._crc.to_bytes(CHECKSUM_BYTES, "little"))
+        self._index += 1
+        self._crc = self._tile_crc()
+
+    def _tile_crc(self) -> int:
+        return int(google_crc32c.extend(self._head_crc, self._index.to_bytes(4, "little")))
 
 
 def parse_payload(data: bytes | memoryview) -> Payload:
