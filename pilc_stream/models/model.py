@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import safetensors
@@ -27,6 +27,9 @@ from pilc_stream.records.tiling import DEFAULT_TILE_LOG2, MAX_TILE_LOG2, MIN_TIL
 SYMBOLS = 256
 MAX_SHIFT = 24
 MAX_TABLE_ROWS = 1 << 16
+WAVE_FORMAT = "pilc-wave-model"
+
+AnyModel = TypeVar("AnyModel", bound="CodecModel")
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,33 @@ class Layer:
         return int((magnitudes + np.abs(self.bias.astype(np.int64))).max())
 
 
+class CodecModel:
+    """What the models of all codecs have in common: a profile and a file, by whose digest payloads name them."""
+
+    profile: str
+
+    @property
+    def file_bytes(self) -> bytes:
+        """The model as a safetensors file; equal models give equal bytes."""
+        raise NotImplementedError
+
+    @cached_property
+    def sha256(self) -> str:
+        """The digest of `file_bytes`, hex."""
+        return hashlib.sha256(self.file_bytes).hexdigest()
+
+    @property
+    def short_digest(self) -> bytes:
+        """How payloads name this model."""
+        return bytes.fromhex(self.sha256)[:MODEL_DIGEST_BYTES]
+
+    def _keep_file(self, data: bytes) -> None:
+        # A model is known by its file's digest, which must not depend on who wrote the file out again.
+        self.__dict__["file_bytes"] = data
+
+
 @dataclass(frozen=True)
-class WaveModel:
+class WaveModel(CodecModel):
     """A checked wave model.
 
     `layers`: by the names of `WaveSpec.layers`. `cdf`: uint16 `(rows, 256)`, the start of each symbol's interval of
@@ -85,54 +113,88 @@ class WaveModel:
     @cached_property
     def file_bytes(self) -> bytes:
         """The model as a safetensors file; equal models give equal bytes."""
-        tensors: dict[str, NDArray[Any]] = {"cdf": self.cdf, "row_of": self.row_of}
-        for name, layer in self.layers.items():
-            tensors |= {f"{name}.weight": layer.weight, f"{name}.bias": layer.bias, f"{name}.shift": layer.shift}
-        metadata = {
-            "format": "pilc-wave-model",
-            "profile": self.profile,
-            "spec": json.dumps(self.spec.to_json(), sort_keys=True),
-            "recipe": json.dumps(self.recipe, sort_keys=True),
-        }
-        if self.tile_log2 != DEFAULT_TILE_LOG2:
-            metadata["tile_log2"] = str(self.tile_log2)
-        ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
-        return canonical_safetensors(safetensors.numpy.save(ordered, metadata))
-
-    @cached_property
-    def sha256(self) -> str:
-        """The digest of `file_bytes`, hex."""
-        return hashlib.sha256(self.file_bytes).hexdigest()
-
-    @property
-    def short_digest(self) -> bytes:
-        """How payloads name this model."""
-        return bytes.fromhex(self.sha256)[:MODEL_DIGEST_BYTES]
+        extra = {} if self.tile_log2 == DEFAULT_TILE_LOG2 else {"tile_log2": str(self.tile_log2)}
+        return pack_file(WAVE_FORMAT, self, self.layers, {"cdf": self.cdf, "row_of": self.row_of}, extra)
 
 
 def load_model(data: bytes) -> WaveModel:
     """The model in a safetensors file; ModelError where it is malformed or breaks the integer law."""
+
+    def build(metadata: Mapping[str, str], tensors: dict[str, NDArray[Any]]) -> WaveModel:
+        spec = WaveSpec.from_json(json.loads(metadata["spec"]))
+        tile_log2 = int(metadata.get("tile_log2", DEFAULT_TILE_LOG2))
+        layers = take_layers(spec.layers(), tensors)
+        return WaveModel(
+            spec, layers, tensors["cdf"], tensors["row_of"], metadata["profile"], recipe_of(metadata), tile_log2
+        )
+
+    return read_file(data, WAVE_FORMAT, build)
+
+
+class _Described(Protocol):
+    @property
+    def profile(self) -> str: ...
+
+    @property
+    def spec(self) -> Any: ...
+
+    @property
+    def recipe(self) -> Mapping[str, Any]: ...
+
+
+def pack_file(
+    name: str,
+    model: _Described,
+    layers: Mapping[str, Layer],
+    tensors: Mapping[str, NDArray[Any]],
+    extra: Mapping[str, str],
+) -> bytes:
+    """A model of the format `name` as a safetensors file. `extra`: metadata beside profile, specification, recipe."""
+    everything = dict(tensors)
+    for part, layer in layers.items():
+        everything |= {f"{part}.weight": layer.weight, f"{part}.bias": layer.bias, f"{part}.shift": layer.shift}
+    metadata = {
+        "format": name,
+        "profile": model.profile,
+        "spec": json.dumps(model.spec.to_json(), sort_keys=True),
+        "recipe": json.dumps(model.recipe, sort_keys=True),
+        **extra,
+    }
+    ordered = {part: np.ascontiguousarray(everything[part]) for part in sorted(everything)}
+    return canonical_safetensors(safetensors.numpy.save(ordered, metadata))
+
+
+def read_file(
+    data: bytes, name: str, build: Callable[[Mapping[str, str], dict[str, NDArray[Any]]], AnyModel]
+) -> AnyModel:
+    """What `build` makes of the metadata and tensors of a safetensors file of the format `name`.
+
+    Raises ModelError where it is malformed or of another format.
+    """
     try:
-        with_metadata = metadata_of(data)
+        metadata = metadata_of(data)
         tensors = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, ValueError, struct.error, KeyError, RecursionError) as error:
         raise ModelError(f"model file: not a readable safetensors file ({error})") from error
-    if with_metadata.get("format") != "pilc-wave-model":
-        raise ModelError(f"model file: its format is {with_metadata.get('format')!r}, not 'pilc-wave-model'")
+    if metadata.get("format") != name:
+        raise ModelError(f"model file: its format is {metadata.get('format')!r}, not {name!r}")
     try:
-        spec = WaveSpec.from_json(json.loads(with_metadata["spec"]))
-        recipe = json.loads(with_metadata.get("recipe", "{}"))
-        tile_log2 = int(with_metadata.get("tile_log2", DEFAULT_TILE_LOG2))
-        layers = {
-            name: Layer(tensors[f"{name}.weight"], tensors[f"{name}.bias"], tensors[f"{name}.shift"])
-            for name in spec.layers()
-        }
-        model = WaveModel(spec, layers, tensors["cdf"], tensors["row_of"], with_metadata["profile"], recipe, tile_log2)
+        model = build(metadata, tensors)
     except (KeyError, ValueError, RecursionError) as error:
         raise ModelError(f"model file: {error} is missing or malformed") from error
-    # A model is known by its file's digest, which must not depend on who wrote the file out again.
-    model.__dict__["file_bytes"] = data
+    model._keep_file(data)
     return model
+
+
+def take_layers(names: Iterable[str], tensors: dict[str, NDArray[Any]]) -> dict[str, Layer]:
+    """The layers of these names, whose tensors are taken out; KeyError where one is missing."""
+    return {name: Layer(*(tensors.pop(f"{name}.{part}") for part in ("weight", "bias", "shift"))) for name in names}
+
+
+def recipe_of(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The recipe of a file's metadata."""
+    recipe: dict[str, Any] = json.loads(metadata.get("recipe", "{}"))
+    return recipe
 
 
 def canonical_safetensors(data: bytes) -> bytes:

@@ -5,7 +5,6 @@ The file is a safetensors file as the wave models' is, of another format name; a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 from collections.abc import Mapping
@@ -14,8 +13,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from numpy.typing import NDArray
 
 from pilc_stream.arith.blocks import (
@@ -32,15 +29,18 @@ from pilc_stream.arith.context import CHANNELS
 from pilc_stream.arith.perceptron import SUM_LIMIT
 from pilc_stream.errors import ModelError
 from pilc_stream.models.model import (
+    CodecModel,
     Layer,
-    canonical_safetensors,
     check_array,
     check_layer,
     check_rising,
     check_tables,
     metadata_of,
+    pack_file,
+    read_file,
+    recipe_of,
+    take_layers,
 )
-from pilc_stream.records.payload import MODEL_DIGEST_BYTES
 
 FORMAT_NAME = "pilc-vq-model"
 BLOCKS_VERSION = 1
@@ -147,7 +147,7 @@ class PilcSpec:
 
 
 @dataclass(frozen=True)
-class PilcModel:
+class PilcModel(CodecModel):
     """A checked `pilc` model; `n` codes, `m` predictors.
 
     `tensors`, beside the layers (`weight` columns of convolutions: row, column, then channel):
@@ -211,27 +211,7 @@ class PilcModel:
     @cached_property
     def file_bytes(self) -> bytes:
         """The model as a safetensors file; equal models give equal bytes."""
-        tensors: dict[str, NDArray[Any]] = dict(self.tensors)
-        for name, layer in self.layers.items():
-            tensors |= {f"{name}.weight": layer.weight, f"{name}.bias": layer.bias, f"{name}.shift": layer.shift}
-        metadata = {
-            "format": FORMAT_NAME,
-            "profile": self.profile,
-            "spec": json.dumps(self.spec.to_json(), sort_keys=True),
-            "recipe": json.dumps(self.recipe, sort_keys=True),
-        }
-        ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
-        return canonical_safetensors(safetensors.numpy.save(ordered, metadata))
-
-    @cached_property
-    def sha256(self) -> str:
-        """The digest of `file_bytes`, hex."""
-        return hashlib.sha256(self.file_bytes).hexdigest()
-
-    @property
-    def short_digest(self) -> bytes:
-        """How payloads name this model."""
-        return bytes.fromhex(self.sha256)[:MODEL_DIGEST_BYTES]
+        return pack_file(FORMAT_NAME, self, self.layers, self.tensors, {})
 
 
 ENCODER_LIMIT = 1 << 14
@@ -271,26 +251,13 @@ def is_pilc_model(data: bytes) -> bool:
 
 def load_pilc_model(data: bytes) -> PilcModel:
     """The model in a safetensors file; ModelError where it is malformed or breaks the integer law."""
-    try:
-        metadata = metadata_of(data)
-        tensors = safetensors.numpy.load(data)
-    except (safetensors.SafetensorError, ValueError, struct.error, KeyError, RecursionError) as error:
-        raise ModelError(f"model file: not a readable safetensors file ({error})") from error
-    if metadata.get("format") != FORMAT_NAME:
-        raise ModelError(f"model file: its format is {metadata.get('format')!r}, not {FORMAT_NAME!r}")
-    try:
+
+    def build(metadata: Mapping[str, str], tensors: dict[str, NDArray[Any]]) -> PilcModel:
         spec = PilcSpec.from_json(json.loads(metadata["spec"]))
-        recipe = json.loads(metadata.get("recipe", "{}"))
-        layers = {
-            name: Layer(*(tensors.pop(f"{name}.{part}") for part in ("weight", "bias", "shift")))
-            for name in spec.layers()
-        }
-        model = PilcModel(spec, layers, tensors, metadata["profile"], recipe)
-    except (KeyError, json.JSONDecodeError, RecursionError) as error:
-        raise ModelError(f"model file: {error} is missing or malformed") from error
-    # A model is known by its file's digest, which must not depend on who wrote the file out again.
-    model.__dict__["file_bytes"] = data
-    return model
+        layers = take_layers(spec.layers(), tensors)
+        return PilcModel(spec, layers, tensors, metadata["profile"], recipe_of(metadata))
+
+    return read_file(data, FORMAT_NAME, build)
 
 
 def _whole(value: object) -> int:

@@ -15,8 +15,8 @@ from pilc_stream.backends.pilc.reference import PilcReferenceEngine
 from pilc_stream.errors import FormatError
 
 
-def check(model, tiles, lanes, batch_pixels: int = 1 << 20) -> list[bytes]:
-    engine = PilcCudaEngine(batch_pixels=batch_pixels)
+def check(model, tiles, lanes, budget_bytes: int = 1 << 28) -> list[bytes]:
+    engine = PilcCudaEngine(budget_bytes)
     streams = engine.encode_tiles(model, tiles, lanes)
     assert streams == PilcReferenceEngine().encode_tiles(model, tiles, lanes)
     jobs = [TileJob(memoryview(s), *t.shape, n) for s, t, n in zip(streams, tiles, lanes, strict=True)]
@@ -31,8 +31,8 @@ def shapes() -> None:
     tiles = [makers[i % len(makers)](*size, i) for i, size in enumerate(sizes)]
     # Two of one shape, in one batch and in two.
     tiles.append(tiles[2][::-1].copy())
-    for batch_pixels in (1, 1 << 20):
-        check(small_pilc_model(), tiles, [0, 1, 2, 5, 3, 2], batch_pixels)
+    for budget_bytes in (1, 1 << 28):
+        check(small_pilc_model(), tiles, [0, 1, 2, 5, 3, 2], budget_bytes)
 
 
 def architectures() -> None:

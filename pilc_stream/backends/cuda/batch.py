@@ -12,20 +12,20 @@ from pilc_stream.backends.base import WORD_BYTES, Tile
 from pilc_stream.backends.cuda.jobs import JOB_COLUMNS, Job
 from pilc_stream.backends.cuda.memory import PART_BYTES, Sizes, Slot
 from pilc_stream.backends.cuda.plan import META_WORDS
-from pilc_stream.backends.cuda.program import CODER, Program
+from pilc_stream.backends.cuda.program import CODER
 from pilc_stream.backends.cuda.work import Ints, Shapes, runs, side_by_side
 from pilc_stream.records.tiling import MAX_LANES_LOG2
 
 JOB_BYTES = 8 * JOB_COLUMNS
-BATCH_BYTES = 8 * PART_BYTES
+BATCH_BYTES = 12 * PART_BYTES
 """What the parts of a batch take at most beyond what its tiles cost."""
 
 
 class Batch:
     """Jobs with the bytes that go up with them, in one transfer."""
 
-    def __init__(self, slot: Slot, program: Program, shapes: Shapes, sent_bytes: Ints) -> None:
-        """`sent_bytes`: what goes up for each tile."""
+    def __init__(self, slot: Slot, program: Any, shapes: Shapes, sent_bytes: Ints) -> None:
+        """`program`: of the codec's own kind; `sent_bytes`: what goes up for each tile."""
         self.slot, self.program, self.shapes = slot, program, shapes
         self.first_byte = side_by_side(sent_bytes)
         self.rows = np.zeros((len(shapes), JOB_COLUMNS), np.int64)
@@ -37,7 +37,7 @@ class Batch:
         up = {"up": (self.rows.nbytes + int(self.first_byte[-1]), np.uint8)}
         self.slot.lay_out({**up, **device, **back}, {**up, **back}, limit_bytes)
         sent = self.slot.device("up")
-        self._jobs = sent[: self.rows.nbytes].view(np.int64).reshape(self.rows.shape)
+        self.jobs = sent[: self.rows.nbytes].view(np.int64).reshape(self.rows.shape)
         self._sent = sent[self.rows.nbytes :]
 
     @property
@@ -63,23 +63,19 @@ class Batch:
 class EncodingBatch(Batch):
     """Tiles that become streams. When the slot is done, `download` fetches them, side by side."""
 
-    def __init__(
-        self, slot: Slot, program: Program, shapes: Shapes, tiles: Sequence[Tile], limit_bytes: int = 0
-    ) -> None:
+    def __init__(self, slot: Slot, program: Any, shapes: Shapes, tiles: Sequence[Tile], limit_bytes: int = 0) -> None:
         super().__init__(slot, program, shapes, shapes.symbols)
         self._tiles = tiles
-        first_pixel = side_by_side(shapes.pixels)
-        self._pixels, symbols, count = int(first_pixel[-1]), int(self.first_byte[-1]), len(shapes)
+        first_pixel, room = side_by_side(shapes.pixels), side_by_side(self.most_words(shapes))
+        self._pixels, symbols, count = int(first_pixel[-1]), int(room[-1]), len(shapes)
         rows = self.rows
         rows[:, Job.PIXELS_AT] = self.first_byte[:-1]
         rows[:, Job.ROW_BYTES] = shapes.row_bytes
-        # A symbol puts out one word at most.
-        rows[:, Job.WORD_AT], rows[:, Job.WORD_END] = self.first_byte[:-1], self.first_byte[1:]
+        rows[:, Job.WORD_AT], rows[:, Job.WORD_END] = room[:-1], room[1:]
         rows[:, Job.PIXEL_AT] = first_pixel[:-1]
         most_lanes = 1 << int(shapes.lanes_log2.max())
         device: Sizes = {
-            "contexts": (self._pixels * (program.plan.inputs + META_WORDS), np.int32),
-            "intervals": (self._pixels * int(shapes.channels.max()), np.int32),
+            **self._working_parts(),
             "words": (symbols, np.uint16),
             "states": (count * most_lanes, np.int32),
             "lengths": (count, np.int32),
@@ -92,12 +88,23 @@ class EncodingBatch(Batch):
         """In which 16-bit word each stream ends."""
 
     @staticmethod
-    def costs(program: Program, shapes: Shapes) -> Ints:
+    def most_words(shapes: Shapes) -> Ints:
+        """16-bit words that each tile's stream may need, its states apart: a symbol puts out one at most."""
+        return shapes.symbols
+
+    def _working_parts(self) -> Sizes:
+        return {
+            "contexts": (self._pixels * (self.program.plan.inputs + META_WORDS), np.int32),
+            "intervals": (self._pixels * int(self.shapes.channels.max()), np.int32),
+        }
+
+    @staticmethod
+    def costs(program: Any, shapes: Shapes) -> Ints:
         """Bytes of device memory that each tile takes at most, whatever stands beside it in a batch."""
         per_pixel = 4 * (program.plan.inputs + META_WORDS + int(shapes.channels.max()))
         per_symbol = 1 + 2 * WORD_BYTES
         most_lanes = 1 << MAX_LANES_LOG2
-        return shapes.pixels * per_pixel + shapes.symbols * per_symbol + JOB_BYTES + 12 + 8 * most_lanes
+        return np.asarray(shapes.pixels * per_pixel + shapes.symbols * per_symbol + JOB_BYTES + 12 + 8 * most_lanes)
 
     @property
     def stages(self) -> Mapping[str, Callable[[], None]]:
@@ -120,7 +127,7 @@ class EncodingBatch(Batch):
     def _walk(self) -> None:
         for first, last, team in runs(self.shapes.team_log2):
             self.program.walk(
-                self.slot.stream, self._jobs[first:last], team, self._sent, self.slot.device("contexts"), self._pixels
+                self.slot.stream, self.jobs[first:last], team, self._sent, self.slot.device("contexts"), self._pixels
             )
 
     def _model(self) -> None:
@@ -130,13 +137,13 @@ class EncodingBatch(Batch):
         arrays = self.slot.device("intervals"), self._pixels, self._words
         for first, last, log2 in runs(self.shapes.lanes_log2):
             some = slice(first, last)
-            CODER.lanes(self.slot.stream, self._jobs[some], log2, *arrays, self._states[some], self._lengths[some])
+            CODER.lanes(self.slot.stream, self.jobs[some], log2, *arrays, self._states[some], self._lengths[some])
 
     def _assemble(self) -> None:
         ends = self.slot.device("ends")
         CODER.offsets(self.slot.stream, self._lengths, ends)
         streams = self.slot.device("streams")
-        CODER.assemble(self.slot.stream, self._jobs, self._words, self._states, ends, streams)
+        CODER.assemble(self.slot.stream, self.jobs, self._words, self._states, ends, streams)
 
     def _lengths_down(self) -> None:
         self.slot.download("ends")
@@ -161,7 +168,7 @@ class DecodingBatch(Batch):
     def __init__(
         self,
         slot: Slot,
-        program: Program,
+        program: Any,
         shapes: Shapes,
         streams: Sequence[memoryview],
         places: Ints | None = None,
@@ -182,15 +189,18 @@ class DecodingBatch(Batch):
         # Status and pixels come back in one transfer.
         status_bytes = 4 * len(shapes)
         back_bytes = status_bytes + (int(self._first_pixel[-1]) if places is None else 0)
-        self._lay_out({}, {"back": (back_bytes, np.uint8)}, limit_bytes)
+        self._lay_out(self._working_parts(), {"back": (back_bytes, np.uint8)}, limit_bytes)
         back, host = slot.device("back"), slot.pinned("back")
         self._status = back[:status_bytes].view(np.int32)
         self._pixels = back[status_bytes:] if places is None else pixels
         self.status: NDArray[np.int32] = host[:status_bytes].view(np.int32)
         self._decoded = host[status_bytes:]
 
+    def _working_parts(self) -> Sizes:
+        return {}
+
     @staticmethod
-    def costs(shapes: Shapes, stream_bytes: Ints, *, placed: bool) -> Ints:
+    def costs(program: Any, shapes: Shapes, stream_bytes: Ints, *, placed: bool) -> Ints:
         """Bytes of device memory that each tile takes, beside those of the caller's."""
         return stream_bytes + JOB_BYTES + 4 + (0 if placed else shapes.symbols)
 
@@ -207,7 +217,7 @@ class DecodingBatch(Batch):
         words = self._sent.view(np.uint16)
         for first, last, team in runs(self.shapes.team_log2):
             some = slice(first, last)
-            self.program.decode(self.slot.stream, self._jobs[some], team, words, self._pixels, self._status[some])
+            self.program.decode(self.slot.stream, self.jobs[some], team, words, self._pixels, self._status[some])
 
     def _download(self) -> None:
         self.slot.download("back")

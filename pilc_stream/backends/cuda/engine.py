@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from pilc_stream.backends.cuda.shim import (
 )
 from pilc_stream.backends.cuda.work import Ints, Shapes, batches
 from pilc_stream.errors import DeviceError, FormatError, UsageError
-from pilc_stream.models.model import WaveModel
+from pilc_stream.models.model import CodecModel, WaveModel
 
 DEFAULT_BUDGET_BYTES = 4 << 30
 """Device memory for all batches in flight: tens of thousands of tiles, enough to fill any card."""
@@ -46,6 +46,7 @@ MOST_BATCH_BYTES = 1 << 31
 """Kernels count words of a batch in 32 bits; a batch of so many bytes stays far below."""
 
 Result = TypeVar("Result")
+Model = TypeVar("Model", bound=CodecModel)
 
 
 class Target(NamedTuple):
@@ -57,43 +58,41 @@ class Target(NamedTuple):
     stream: int
 
 
-class CudaEngine:
-    """Codes tiles on one CUDA device. May be shared by threads, which take turns.
+class CardEngine(Generic[Model]):
+    """Codes tiles on one CUDA device, by the batches of a codec. May be shared by threads, which take turns.
 
     `budget_bytes`: device memory for batches, the caller's pixels apart; by default what the environment says, or
     4 GiB. A single tile that needs more is coded all the same. `device`: its number; None is the one that is current
-    now. `tensor_cores`: whether to use them; by default where the card has them for bytes. Raises DeviceError without a
-    card that can do it.
+    now. Raises DeviceError without a card that can do it.
     """
 
     name = "cuda"
+    encoding: ClassVar[type[EncodingBatch]] = EncodingBatch
+    decoding: ClassVar[type[DecodingBatch]] = DecodingBatch
 
-    def __init__(
-        self,
-        budget_bytes: int | None = None,
-        device: int | None = None,
-        *,
-        tensor_cores: bool | None = None,
-    ) -> None:
+    def __init__(self, budget_bytes: int | None = None, device: int | None = None) -> None:
         self.device = check_device(device)
-        self.tensor_cores = has_tensor_cores(self.device) if tensor_cores is None else tensor_cores
         self._budget = default_budget() if budget_bytes is None else budget_bytes
         self._lock = threading.Lock()
-        self._programs: dict[str, Program] = {}
+        self._programs: dict[str, Any] = {}
         self._slots: list[Slot] = []
 
-    def encode_tiles(self, model: WaveModel, tiles: Sequence[Tile], lanes_log2: Sequence[int]) -> list[bytes]:
+    def load(self, model: Model) -> Any:
+        """A model in the card's memory, as the codec's batches want it."""
+        raise NotImplementedError
+
+    def encode_tiles(self, model: Model, tiles: Sequence[Tile], lanes_log2: Sequence[int]) -> list[bytes]:
         """One stream per tile."""
         out: list[bytes] = [b""] * len(tiles)
         if not out:
             return out
         shapes = Shapes.of(*zip(*[tile.shape for tile in tiles], strict=True), lanes_log2)
 
-        def run(program: Program, budget_bytes: int) -> None:
+        def run(program: Any, budget_bytes: int) -> None:
             def begin(slot: Slot, members: Ints, limit_bytes: int) -> Callable[[], None]:
                 chosen = members.tolist()
                 some = [tiles[index] for index in chosen]
-                batch = EncodingBatch(slot, program, shapes.take(members), some, limit_bytes)
+                batch = self.encoding(slot, program, shapes.take(members), some, limit_bytes)
                 batch.begin()
 
                 def land() -> None:
@@ -102,12 +101,12 @@ class CudaEngine:
 
                 return land
 
-            self._pipelined(shapes, EncodingBatch.costs(program, shapes), budget_bytes, begin)
+            self._pipelined(shapes, self.encoding.costs(program, shapes), budget_bytes, begin)
 
         self._on_device(model, run)
         return out
 
-    def decode_tiles(self, model: WaveModel, jobs: Sequence[TileJob]) -> list[Tile]:
+    def decode_tiles(self, model: Model, jobs: Sequence[TileJob]) -> list[Tile]:
         """The tiles again."""
         out: list[Any] = [None] * len(jobs)
 
@@ -120,7 +119,7 @@ class CudaEngine:
         return out
 
     def decode_to_tensor(
-        self, model: WaveModel, jobs: Sequence[TileJob], places: Sequence[tuple[int, int]], pixel_bytes: int
+        self, model: Model, jobs: Sequence[TileJob], places: Sequence[tuple[int, int]], pixel_bytes: int
     ) -> Any:
         """A torch tensor uint8 `(pixel_bytes,)` on the device with each tile at its place.
 
@@ -137,7 +136,7 @@ class CudaEngine:
 
     def _decode(
         self,
-        model: WaveModel,
+        model: Model,
         jobs: Sequence[TileJob],
         keep: Callable[[list[int], DecodingBatch], None],
         target: Target | None = None,
@@ -149,7 +148,7 @@ class CudaEngine:
         for index in np.flatnonzero(odd).tolist():
             split_stream(jobs[index])
 
-        def run(program: Program, budget_bytes: int) -> None:
+        def run(program: Any, budget_bytes: int) -> None:
             refused: dict[int, Status] = {}
             taken = None
             if target:
@@ -161,7 +160,7 @@ class CudaEngine:
                 chosen = members.tolist()
                 some = [streams[index] for index in chosen]
                 places = target.places[members] if target else None
-                batch = DecodingBatch(slot, program, shapes.take(members), some, places, taken, limit_bytes)
+                batch = self.decoding(slot, program, shapes.take(members), some, places, taken, limit_bytes)
                 batch.begin()
 
                 def land() -> None:
@@ -172,7 +171,7 @@ class CudaEngine:
 
                 return land
 
-            costs = DecodingBatch.costs(shapes, stream_bytes, placed=target is not None)
+            costs = self.decoding.costs(program, shapes, stream_bytes, placed=target is not None)
             self._pipelined(shapes, costs, budget_bytes, begin)
             if refused:
                 first = min(refused)
@@ -199,7 +198,7 @@ class CudaEngine:
         for slot in self._slots[number % SLOTS :] + self._slots[: number % SLOTS]:
             slot.land()
 
-    def _on_device(self, model: WaveModel, run: Callable[[Program, int], Result]) -> Result:
+    def _on_device(self, model: Model, run: Callable[[Any, int], Result]) -> Result:
         """Run with the budget, or where the memory does not suffice with half of it, and so on."""
         with self._lock, cuda.gpus[self.device]:
             budget = self._budget
@@ -239,10 +238,28 @@ class CudaEngine:
                 # A card that has failed refuses this as well; what it said first is what matters.
                 continue
 
-    def _program(self, model: WaveModel) -> Program:
+    def _program(self, model: Model) -> Any:
         if model.sha256 not in self._programs:
-            self._programs[model.sha256] = Program(model, tensor_cores=self.tensor_cores)
+            self._programs[model.sha256] = self.load(model)
         return self._programs[model.sha256]
+
+
+class CudaEngine(CardEngine[WaveModel]):
+    """The wave codec's. `tensor_cores`: whether to use them; by default where the card has them for bytes."""
+
+    def __init__(
+        self,
+        budget_bytes: int | None = None,
+        device: int | None = None,
+        *,
+        tensor_cores: bool | None = None,
+    ) -> None:
+        super().__init__(budget_bytes, device)
+        self.tensor_cores = has_tensor_cores(self.device) if tensor_cores is None else tensor_cores
+
+    def load(self, model: WaveModel) -> Program:
+        """A model in the card's memory."""
+        return Program(model, tensor_cores=self.tensor_cores)
 
 
 def default_budget() -> int:

@@ -20,6 +20,11 @@ class PlainOps:
             total += value * self.signed_byte(weights, shift)
         return total
 
+    def pair_dot(self, total: int, pair: int, values: int, high: bool) -> int:
+        """``total`` plus the products of two signed halves with two signed bytes of `values`, low or `high`."""
+        first = 16 if high else 0
+        return total + sum(self.signed_half(pair, 16 * i) * self.signed_byte(values, first + 8 * i) for i in range(2))
+
     def signed_byte(self, word: int, shift: int) -> int:
         """The signed byte from bit `shift` on."""
         return ((word >> shift & 255) ^ 128) - 128

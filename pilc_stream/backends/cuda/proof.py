@@ -20,8 +20,8 @@ from typing import Any
 
 from pilc_stream.backends.cuda import coder
 from pilc_stream.backends.cuda.kernels import make_kernels
-from pilc_stream.backends.cuda.plan import Plan, words_of
-from pilc_stream.backends.cuda.program import BLOCK_LOG2, SIGNATURES
+from pilc_stream.backends.cuda.plan import FEW_REGISTERS, Plan, words_of
+from pilc_stream.backends.cuda.program import BLOCK_LOG2, MANY_THREADS, SIGNATURES
 from pilc_stream.backends.cuda.shim import cuda
 from pilc_stream.backends.cuda.tensor_plan import TensorPlan
 from pilc_stream.errors import DeviceError
@@ -33,7 +33,7 @@ MODEL_KERNELS = ("decode", "walk", "model")
 """Those that differ between architectures; the others are in `coder`."""
 
 _LABEL = re.compile(r"^\$L\w+:")
-_BRANCH = re.compile(r"bra(?:\.uni)?\s+(\$L\w+);")
+BRANCH = re.compile(r"bra(?:\.uni)?\s+(\$L\w+);")
 _MEMORY = re.compile(r"^(ld|st)\.(?:volatile\.)?(shared|global)(?:\.nc)?(?:\.v(\d))?\.[usfb](\d+)")
 
 
@@ -47,7 +47,7 @@ class Resources:
     stack_bytes: int
     spill_bytes: int
     shared_bytes: int
-    """Dynamic shared memory of a block of the usual size, one team."""
+    """Dynamic shared memory of a block."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,24 @@ def ptx_of(plan: Plan | None, kernel: str, capability: tuple[int, int]) -> str:
     return str(text)
 
 
-def resources(plan: Plan | None, kernel: str, capability: tuple[int, int]) -> Resources:
-    """Compile a kernel to machine code. DeviceError where ptxas is missing or refuses it."""
+def resources(plan: Plan | None, kernel: str, capability: tuple[int, int], threads: int = 1 << BLOCK_LOG2) -> Resources:
+    """Compile a kernel to machine code, for blocks of so many threads. DeviceError where ptxas is missing or refuses
+    it."""
+    most = FEW_REGISTERS if plan and threads >= MANY_THREADS else plan.most_registers if plan else None
+    shared = shared_bytes(plan, kernel, threads) if plan else 0
+    return assembled(ptx_of(plan, kernel, capability), kernel, capability, shared, most)
+
+
+def assembled(
+    ptx: str, kernel: str, capability: tuple[int, int], shared: int, most_registers: int | None = None
+) -> Resources:
+    """What ptxas says of a kernel's PTX. `shared`: bytes of dynamic shared memory of a block."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
-        source.write_text(ptx_of(plan, kernel, capability))
+        source.write_text(ptx)
         architecture = f"sm_{capability[0]}{capability[1]}"
         command = [_ptxas(), "-v", f"-arch={architecture}", str(source), "-o", str(Path(folder) / "kernel.cubin")]
-        most = plan.most_registers if plan else None
-        command += [f"--maxrregcount={most}"] if most else []
+        command += [f"--maxrregcount={most_registers}"] if most_registers else []
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise DeviceError(f"ptxas refuses the kernel {kernel} for {architecture}: {done.stderr.strip()}")
@@ -91,13 +100,12 @@ def resources(plan: Plan | None, kernel: str, capability: tuple[int, int]) -> Re
     frame = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", done.stderr)
     if registers is None or frame is None:
         raise DeviceError(f"ptxas does not say what the kernel {kernel} takes: {done.stderr.strip()}")
-    shared = shared_bytes(plan, kernel) if plan else 0
     return Resources(kernel, capability, int(registers[1]), int(frame[1]), int(frame[2]) + int(frame[3]), shared)
 
 
-def shared_bytes(plan: Plan, kernel: str) -> int:
+def shared_bytes(plan: Plan, kernel: str, threads: int = 1 << BLOCK_LOG2) -> int:
     """Shared memory of a block with one team (`model`: with none)."""
-    return 4 * plan.shared_words(1 << BLOCK_LOG2, 0 if kernel == "model" else 1, perceptron=kernel != "walk")
+    return 4 * plan.shared_words(threads, 0 if kernel == "model" else 1, perceptron=kernel != "walk")
 
 
 def _ptxas() -> str:
@@ -119,8 +127,8 @@ def work(plan: Plan, kernel: str, capability: tuple[int, int] = CAPABILITIES[0])
     left = iter(names if kernel != "walk" else [])
     totals = {"instructions": 0, "dp4a": 0, "mma": 0, "shared": 0, "global": 0}
     rest = 0
-    for label, block in _blocks(ptx_of(plan, kernel, capability)):
-        loops, counts = any(label == target for line in block for target in _BRANCH.findall(line)), _counts(block)
+    for label, block in basic_blocks(ptx_of(plan, kernel, capability)):
+        loops, counts = any(label == target for line in block for target in BRANCH.findall(line)), _counts(block)
         times = 1
         if counts["mma"] and (rest or not loops):
             # What the rounds of an unrolled loop leave over: tiles, or none.
@@ -145,7 +153,7 @@ def _rounds(plan: Plan, name: str, outputs: int, products: int) -> tuple[int, in
     return divmod(plan.tiles(name), products // (2 * plan.products(name)))
 
 
-def _blocks(ptx: str) -> Iterator[tuple[str, list[str]]]:
+def basic_blocks(ptx: str) -> Iterator[tuple[str, list[str]]]:
     """The basic blocks of a kernel: label (empty for the first) and instructions."""
     label, block = "", list[str]()
     for line in (line.strip() for line in ptx.split("{", 1)[1].splitlines()):

@@ -23,7 +23,7 @@ from pilc_stream.backends.cuda.shim import cuda
 FOLDER_VARIABLE = "PILC_KERNEL_CACHE"
 """Names another folder in the environment; an empty one means none."""
 
-SOURCES = ("backends/*.py", "backends/cuda/*.py", "arith/*.py", "models/spec.py")
+SOURCES = ("backends/*.py", "backends/*/*.py", "arith/*.py", "models/*.py")
 """What kernels are made from, in the package."""
 
 

@@ -175,6 +175,11 @@ class TracedOps:
         arguments = [self.lanes(value).value for value in (values, weights, total)]
         return Word(self, self._assembly(I32, text, "=r,r,r,r", *arguments))
 
+    def pair_dot(self, total: Any, pair: Any, values: Any, high: bool) -> Word:
+        text = f"dp2a.{'hi' if high else 'lo'}.s32.s32 $0, $1, $2, $3;"
+        arguments = [self.lanes(value).value for value in (pair, values, total)]
+        return Word(self, self._assembly(I32, text, "=r,r,r,r", *arguments))
+
     def signed_byte(self, word: Any, shift: int) -> Any:
         return (word << (24 - shift)) >> 24
 

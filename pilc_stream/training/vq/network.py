@@ -14,7 +14,7 @@ from pilc_stream.arith.blocks import BLOCK
 from pilc_stream.arith.context import CHANNELS
 from pilc_stream.arith.perceptron import ACTIVATION_LIMIT, SCALE_STEPS_PER_OCTAVE
 from pilc_stream.backends.pilc.base import MEAN_LIMIT
-from pilc_stream.models.pilc import KERNEL, PilcSpec
+from pilc_stream.models.pilc import KERNEL, OUTPUTS, PilcSpec
 from pilc_stream.training.network import (
     WEIGHT_LIMIT,
     IntegerLinear,
@@ -69,8 +69,9 @@ class IntegerConvolution(IntegerLinear):
 class PilcNet(nn.Module):
     """What codes and predictors stand for, the convolutions, and the residual's learned shape."""
 
-    def __init__(self, spec: PilcSpec, sizes: Tensor) -> None:
-        """`sizes` float `(codes, 12)`: mean absolute residuals by channel and quarter, to begin from."""
+    def __init__(self, spec: PilcSpec, sizes: Tensor, *, means: bool = True) -> None:
+        """`sizes` float `(codes, 12)`: mean absolute residuals by channel and quarter, to begin from. Without `means`
+        those of the residuals are and stay 0: the network gives scales alone."""
         super().__init__()
         self.spec = spec
         self.layers = nn.ModuleDict()
@@ -88,6 +89,18 @@ class PilcNet(nn.Module):
         self.predictor_scale = nn.Parameter(torch.zeros(spec.predictors, CHANNELS))
         self.shape = ResidualShape(spec.scale_count)
         self.quantised = False
+        if not means:
+            self._leave_means_out()
+
+    def _leave_means_out(self) -> None:
+        head = self.layer("head")
+        kept = (torch.arange(len(head.bias)) % OUTPUTS >= CHANNELS).float()
+        with torch.no_grad():
+            head.weight.mul_(kept[:, None])
+            head.bias.mul_(kept)
+        # Without a gradient, Adam leaves them at 0.
+        head.weight.register_hook(lambda gradient: gradient * kept[:, None])  # type: ignore[no-untyped-call]
+        head.bias.register_hook(lambda gradient: gradient * kept)  # type: ignore[no-untyped-call]
 
     def layer(self, name: str) -> IntegerConvolution:
         """The layer of that name in `PilcSpec.layers`."""

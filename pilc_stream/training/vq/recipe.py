@@ -24,6 +24,7 @@ class PilcRecipe:
     ones get halved colour resolution or go through JPEG. `cluster_blocks` blocks and `cluster_rounds` rounds make
     predictors and code book. `network_tiles` tiles then train the network, in `steps` steps of about `batch_pixels`
     pixels, the learning rate falling from `rate` on half a cosine, the last `rounded_steps` with rounded weights.
+    Without `means` the network learns the residuals' scales alone.
     """
 
     profile: str
@@ -39,6 +40,7 @@ class PilcRecipe:
     steps: int
     rounded_steps: int
     rate: float
+    means: bool = True
 
     def __post_init__(self) -> None:
         least = min(

@@ -116,7 +116,7 @@ def train_pilc(
     codebook = Codebook(*state["codebook"])
     fixed = integer_tensors(codebook)
     torch.manual_seed(recipe.seed)
-    net = PilcNet(spec, codebook.sizes)
+    net = PilcNet(spec, codebook.sizes, means=recipe.means)
     optimiser = torch.optim.Adam(net.parameters(), recipe.rate, betas=BETAS)
     engine = PilcCpuEngine()
     first = export_pilc_model(net, fixed, [], recipe.profile, {})
