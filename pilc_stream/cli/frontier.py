@@ -67,6 +67,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep a record of each set in this folder, and do not measure again what is recorded there.",
 )
+@click.option("--lossy", is_flag=True, help="Report the lossy profiles and the lossy family; takes the set kodak.")
 @json_option
 @debug_option
 def frontier(
@@ -83,6 +84,7 @@ def frontier(
     threads: int,
     processes: int,
     record: Path | None,
+    lossy: bool,
     as_json: bool,
 ) -> None:
     """Report computation, rate and speed of the profiles, among peers.
@@ -96,11 +98,11 @@ def frontier(
 
     Run again with the same --record, a run that was stopped goes on with the set at which it was; to measure anew,
     delete the record.
-    """
-    from pilc_stream.reports.frontier import Contest, measure_sets
-    from pilc_stream.reports.records import recorded
-    from pilc_stream.reports.report import build_report, shipped_costs
 
+    With --lossy, the report is about bits per pixel and PSNR of the lossy profiles among JPEG, WebP, AVIF, JPEG XL and
+    published curves, what they save for the same PSNR, and about computation and time of the lossy family's decoders;
+    its files are lossy.md, .json, .png and .svg. --efforts, --skip and --processes have no meaning then.
+    """
     if data is None and (names or record or limit):
         raise UsageError("nothing is measured without DATA; name the folder of the sets")
     if out:
@@ -108,6 +110,22 @@ def frontier(
         from pilc_stream.reports.plot import require_matplotlib
 
         require_matplotlib()
+    if lossy:
+        from pilc_stream.cli.frontier_lossy import measure_lossy_sets, report_lossy
+
+        curves = []
+        if data:
+            from pilc_stream.cli.progress import Display
+
+            with quiet_libraries(), Display(messages()) as display:
+                show = _shown_on(display)
+                curves = measure_lossy_sets(data, names, profiles, peers, limit, rounds, device, threads, record, show)
+        report_lossy(curves, out, as_json)
+        return
+    from pilc_stream.reports.frontier import Contest, measure_sets
+    from pilc_stream.reports.records import recorded
+    from pilc_stream.reports.report import build_report, shipped_costs
+
     measured = []
     if data:
         contest = Contest(profiles, peers, efforts, skipped, device, threads, rounds, limit, processes)

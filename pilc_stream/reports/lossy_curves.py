@@ -63,6 +63,13 @@ def rate_saving(curve: Curve, reference: Curve, rates: tuple[float, float] | Non
     return 1 - math.exp((ours.integral(low, high) - theirs.integral(low, high)) / (high - low))
 
 
+def psnr_at(curve: Curve, rate: float) -> float | None:
+    """The PSNR of a curve at a rate; None outside of it."""
+    if len(curve.points) < LEAST_POINTS or not curve.points[0][0] <= rate <= curve.points[-1][0]:
+        return None
+    return _Interpolated(curve).psnr_at(rate)
+
+
 class _Interpolated:
     """The natural logarithm of the rate over PSNR."""
 

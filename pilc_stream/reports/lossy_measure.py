@@ -126,12 +126,12 @@ def record_path(folder: Path, set_name: str, machine: Mapping[str, Any]) -> Path
     return folder / f"{PREFIX}{slug}.json"
 
 
-def recorded_lossy() -> list[dict[str, Any]]:
-    """The records that come with the package, by file name."""
+def recorded_lossy(kind: str) -> list[dict[str, Any]]:
+    """The records that come with the package, by file name: of `kind` "curves", or "course" of a training."""
     folder = resources.files("pilc_stream.reports") / "measured"
     names = sorted(file.name for file in folder.iterdir() if file.name.startswith(PREFIX))
     found = [json.loads((folder / name).read_text()) for name in names if name.endswith(".json")]
-    return [record for record in found if record.get("kind") == "curves"]
+    return [record for record in found if record.get("kind") == kind]
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pilc_stream.reports.loader_tables import loaders_table
+from pilc_stream.reports.lossy_files import lossy_report
+from pilc_stream.reports.lossy_markdown import lossy_models_table, lossy_rates_table, lossy_savings_table
 from pilc_stream.reports.markdown import costs_table, rates_table, savings_table, speeds_table
 from pilc_stream.reports.records import recorded
 from pilc_stream.reports.report import Report, build_report, shipped_costs
@@ -27,6 +29,9 @@ TABLES: dict[str, Callable[[Report], str]] = {
     "frontier-savings": savings_table,
     "frontier-speeds": speeds_table,
     "loaders": lambda _: loaders_table(),
+    "lossy-models": lambda _: lossy_models_table(lossy_report()),
+    "lossy-rates": lambda _: lossy_rates_table(lossy_report()),
+    "lossy-savings": lambda _: lossy_savings_table(lossy_report()),
 }
 
 
@@ -43,12 +48,14 @@ def with_tables(text: str, report: Report) -> str:
 def main() -> None:
     """Rewrite the tables of the Markdown files that are named, and the recorded report."""
     from pilc_stream.reports.files import write_report
+    from pilc_stream.reports.lossy_files import write_lossy_report
 
     report = recorded_report()
     for name in sys.argv[1:]:
         path = Path(name)
         path.write_text(with_tables(path.read_text(), report))
     write_report(report, MEASURED)
+    write_lossy_report(lossy_report(), MEASURED)
 
 
 if __name__ == "__main__":
