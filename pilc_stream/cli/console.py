@@ -126,6 +126,11 @@ def size(count: float) -> str:
     return f"{count:.3g} {unit}" if count < 100 else f"{count:.0f} {unit}"
 
 
+def counted(count: int, noun: str) -> str:
+    """So many of something: 1 shard, 2 shards."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def duration(seconds: float) -> str:
     """Seconds for people: 4.2 s, 3:07 min, 2:05 h."""
     if seconds < 60:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pilc_stream.cli.compress import run_shown
-from pilc_stream.cli.console import duration, output, per_cent, print_json, sentence, size
+from pilc_stream.cli.console import counted, duration, output, per_cent, print_json, sentence, size
 from pilc_stream.cli.options import debug_option, json_option
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def demo(profile: str, workers: int, keep: str | None, as_json: bool) -> None:
         )
         report = run_shown(settings)
         where = f"by {report.workers} Ray actors" if report.workers else "in this process"
-        say(f"  {report.totals.images} images in {report.totals.shards} shards, {where}, {duration(report.seconds)}.")
+        shards = counted(report.totals.shards, "shard")
+        say(f"  {report.totals.images} images in {shards}, {where}, {duration(report.seconds)}.")
         manifest = Manifest.load(destination)
         checked = verify_dataset(manifest)
         if not checked.ok:

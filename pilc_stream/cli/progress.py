@@ -12,7 +12,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from pilc_stream.cli.console import duration, messages, quiet_libraries, size
+from pilc_stream.cli.console import counted, duration, messages, quiet_libraries, size
 from workers.occupancy import Occupancy, sentence
 from workers.progress import Snapshot
 
@@ -124,8 +124,8 @@ class JobDisplay:
             self._meter = Meter(self._clock())
         if snapshot.shards and not self.last.shards:
             done = f", {snapshot.skipped.shards:,} of them committed already" if snapshot.skipped.shards else ""
-            images = f"{snapshot.images:,} images" if snapshot.images else "Images"
-            self._display.say(f"{images} in {snapshot.shards:,} shards{done}.")
+            images = counted(snapshot.images, "image") if snapshot.images else "Images"
+            self._display.say(f"{images} in {counted(snapshot.shards, 'shard')}{done}.")
         coded = snapshot.coded
         self._meter.add(self._clock(), coded.images, coded.raw_bytes)
         self._occupancy.add(self._clock(), snapshot.seconds)
@@ -143,7 +143,7 @@ class JobDisplay:
         ratio = ""
         if coded.payload_bytes:
             of_pixels, of_source = coded.raw_bytes / coded.payload_bytes, coded.source_bytes / coded.payload_bytes
-            ratio = f"ratio {of_pixels:.2f} ({of_source:.2f} of the source)"
+            ratio = f"ratio {of_pixels:.2f} ({of_source:.2f} to the source)"
         failed = f"{snapshot.failed:,} failed" if snapshot.failed else ""
         stages = sentence(self._occupancy.shares(snapshot.slots))
         return describe(snapshot.images_done, snapshot.images, self._meter.rates(), ratio, failed, stages)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from pilc_stream.cli.console import duration, output, print_failures, print_json, size
+from pilc_stream.cli.console import counted, duration, output, print_failures, print_json, size
 from pilc_stream.cli.options import debug_option, device_option, json_option, storage_option, threads_option
 
 
@@ -45,11 +45,11 @@ def verify(
         print_json({"dataset": manifest.url, "ok": report.ok, **report.to_json()})
     elif report.ok:
         output().print(
-            f"{manifest.url} is sound: {report.images:,} images in {report.shards:,} shards, "
+            f"{manifest.url} is sound: {counted(report.images, 'image')} in {counted(report.shards, 'shard')}, "
             f"{report.decoded:,} decoded and compared ({size(report.raw_bytes)} of pixels, {duration(report.seconds)})."
         )
     else:
-        output().print(f"{manifest.url} is damaged: {len(report.failed):,} things are not as they must be.")
+        output().print(f"{manifest.url} is damaged: {counted(len(report.failed), 'finding')}.")
         lines = [(finding.key or finding.shard or "data set", finding.reason) for finding in report.failed]
         print_failures(lines, len(report.failed), "--json lists them all." if len(lines) > 10 else "")
     if not report.ok:

@@ -72,7 +72,7 @@ def test_the_summary_says_what_was_saved_and_what_was_kept(raw: Pilc, photos: Pa
     assert "images 6" in lines
     assert "kept as source 2 (not smaller than the source: 2)" in lines
     assert [line for line in lines if line.startswith("saving ") and line.endswith(" % of the sources")]
-    assert "6 images in 1 shards." in result.stderr
+    assert "6 images in 1 shard." in result.stderr
 
 
 def test_the_same_command_again_has_nothing_left_to_do(raw: Pilc, photos: Path) -> None:

@@ -74,9 +74,9 @@ def test_where_there_is_no_terminal_a_line_comes_every_few_seconds(clock: Clock)
     assert LINE_EVERY_S == 10.0
     assert lines == [
         "pilc: 100 images in 10 shards.",
-        "pilc: compressing: 10/100 images, 1 images/s, 3 kB/s raw, ratio 3.00 (2.00 of the source), ETA 1:30 min",
-        "pilc: compressing: 20/100 images, 1 images/s, 3 kB/s raw, ratio 3.00 (2.00 of the source), ETA 1:20 min",
-        "pilc: compressing: 30/100 images, 1 images/s, 3 kB/s raw, ratio 3.00 (2.00 of the source), ETA 1:10 min",
+        "pilc: compressing: 10/100 images, 1 images/s, 3 kB/s raw, ratio 3.00 (2.00 to the source), ETA 1:30 min",
+        "pilc: compressing: 20/100 images, 1 images/s, 3 kB/s raw, ratio 3.00 (2.00 to the source), ETA 1:20 min",
+        "pilc: compressing: 30/100 images, 1 images/s, 3 kB/s raw, ratio 3.00 (2.00 to the source), ETA 1:10 min",
         "pilc: Shard 3 failed.",
     ]
 
