@@ -23,7 +23,7 @@ RATE_LIMIT = 2.0
 PROFILE_COLOURS = ("#1f5fb4", "#5b3fa8", "#0d7d86")
 PEER_COLOURS = {"JPEG": "#8c8c8c", "WebP": "#3a9d6e", "AVIF": "#b3205e", "JPEG XL": "#d97a1f"}
 OTHER_COLOUR = "#6b6b00"
-PUBLISHED_STYLES = ("--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
+PUBLISHED_STYLES = (("--", "#555555"), (":", "#111111"), ("-.", "#8a5a2b"), ((0, (6, 2, 1, 2, 1, 2)), "#7a7aa8"))
 PART_COLOURS = {"synthesis": "#1f5fb4", "hyper_synthesis": "#3a9d6e", "entropy_model": "#d97a1f", CODER: "#8c8c8c"}
 
 
@@ -74,8 +74,8 @@ def _draw_curves(axes: Axes, each: SetCurves, limit: float, legend: bool) -> Non
         axes.plot([rate for rate, _ in inside], [psnr for _, psnr in inside], **style)
 
     for number, curve in enumerate(each.published):
-        style = PUBLISHED_STYLES[number % len(PUBLISHED_STYLES)]
-        plot(curve.points, color="#555555", linestyle=style, linewidth=1.1, label=f"{curve.name} (published)")
+        style, colour = PUBLISHED_STYLES[number % len(PUBLISHED_STYLES)]
+        plot(curve.points, color=colour, linestyle=style, linewidth=1.2, label=f"{curve.name} (published)")
     for curve in each.peers:
         colour = PEER_COLOURS.get(curve.name, OTHER_COLOUR)
         plot(curve.points, color=colour, linewidth=1.3, marker="s", markersize=3.5, label=curve.name)

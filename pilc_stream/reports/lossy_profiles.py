@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pilc_stream.codecs import encode_any, shared_decoder
+from pilc_stream.codecs import open_codec, shared_decoder
 from pilc_stream.errors import UsageError
 from pilc_stream.models.shipped import preset_bytes, preset_names
 from pilc_stream.reports.lossy_measure import LossyCodec
@@ -17,8 +17,6 @@ from pilc_stream.reports.lossy_peers import LossyPeer
 
 PREFIX = "lossy-"
 QUALITIES = (5, 15, 25, 35, 45, 55, 65, 75, 85, 95)
-
-MAX_PIXELS = 1 << 30
 
 Pixels = NDArray[np.uint8]
 
@@ -42,10 +40,10 @@ def profile_codec(name: str, device: str, threads: int) -> LossyCodec:
 
     def encode(images: Sequence[Pixels], quality: float) -> list[bytes]:
         options: dict[str, Any] = {"quality": int(quality)}
-        return encode_any(images, name, device, threads, **options)
+        return open_codec(name, device, threads, **options).encode(images)
 
     def decode(payloads: Sequence[bytes]) -> list[Pixels]:
-        return shared_decoder(device, threads, None, MAX_PIXELS).decode(payloads)
+        return [np.asarray(image, np.uint8) for image in shared_decoder(device, threads, None).decode(payloads)]
 
     version = hashlib.sha256(preset_bytes(name)).hexdigest()
     return LossyCodec(name, version, False, device, QUALITIES, encode, decode)

@@ -22,6 +22,7 @@ from pilc_stream.reports.lossy_markdown import (
 from pilc_stream.reports.lossy_measure import LossyCodec, measure_lossy, psnr_of
 from pilc_stream.reports.lossy_peers import lossy_peers
 from pilc_stream.reports.lossy_plot import lossy_digest
+from pilc_stream.reports.lossy_profiles import peer_codec, profile_codec, profile_codecs
 from pilc_stream.reports.lossy_report import build_lossy_report
 from pilc_stream.reports.lossy_times import add_times, with_coders
 from pilc_stream.reports.sets import ImageSet
@@ -139,6 +140,37 @@ def test_a_model_without_coder_takes_that_of_another_by_its_latents() -> None:
     other["latents_per_pixel"] = 1.5
     assert [row["seconds_per_mp"]["coder"] for row in with_coders([other, light])] == [pytest.approx(0.6), 0.4]
     assert with_coders([other]) == [other]
+
+
+def test_profiles_code_whole_payloads_at_each_quality(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    class Codec:
+        def encode(self, images: Sequence[Any]) -> list[bytes]:
+            return [image.tobytes() for image in images]
+
+        def decode(self, payloads: Sequence[bytes]) -> list[Any]:
+            return [np.frombuffer(payload, np.uint8) for payload in payloads]
+
+    def opened(*given: Any, **options: Any) -> Codec:
+        asked.append((given, options))
+        return Codec()
+
+    monkeypatch.setattr("pilc_stream.reports.lossy_profiles.open_codec", opened)
+    monkeypatch.setattr("pilc_stream.reports.lossy_profiles.shared_decoder", opened)
+    codec = profile_codec("fast", "cpu", 1)
+    assert codec.decode(codec.encode([IMAGE], codec.qualities[0]))[0].tolist() == IMAGE.ravel().tolist()
+    assert asked[0] == (("fast", "cpu", 1), {"quality": codec.qualities[0]})
+    assert len(codec.version) == 64
+    with pytest.raises(UsageError, match="'fast' is no lossy profile"):
+        profile_codecs(["fast"], "cpu", 1)
+
+
+def test_a_peer_codes_image_after_image() -> None:
+    pytest.importorskip("imagecodecs")
+    codec = peer_codec(lossy_peers()[0])
+    files = codec.encode([IMAGE, IMAGE[:8]], codec.qualities[-1])
+    assert [decoded.shape for decoded in codec.decode(files)] == [IMAGE.shape, (8, 32, 3)]
 
 
 @pytest.mark.parametrize("name", ["JPEG", "WebP", "AVIF", "JPEG XL"])
