@@ -5,7 +5,15 @@ from pilc_stream.images.decode import DEFAULT_MAX_PIXELS, decode_image, probe_im
 from pilc_stream.images.encode import encode_png, picture, shown
 from pilc_stream.images.frame import framed, source_of
 from pilc_stream.images.kept import decode_kept
-from pilc_stream.images.pixels import MODE_CHANNELS, ImageHeader, Keep, NotRepresentable, Pixels, pixel_sha256
+from pilc_stream.images.pixels import (
+    MODE_CHANNELS,
+    ImageHeader,
+    Keep,
+    NotBanded,
+    NotRepresentable,
+    Pixels,
+    pixel_sha256,
+)
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -14,6 +22,7 @@ __all__ = [
     "BandedImage",
     "ImageHeader",
     "Keep",
+    "NotBanded",
     "NotRepresentable",
     "Pixels",
     "decode_image",

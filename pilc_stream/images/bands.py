@@ -21,7 +21,7 @@ from pilc_stream.images.bands_plain import bmp_rows, pnm_rows
 from pilc_stream.images.bands_png import png_rows
 from pilc_stream.images.bands_tiff import tiff_rows
 from pilc_stream.images.decode import fail, header_of, open_file, refusal_of
-from pilc_stream.images.pixels import ImageHeader, NotRepresentable, Pixels
+from pilc_stream.images.pixels import ImageHeader, NotBanded, NotRepresentable, Pixels
 
 DEFAULT_MAX_STREAMED_PIXELS = 1 << 30
 """Largest image read in bands unless told otherwise: 1074 million pixels, 3.2 GB as RGB."""
@@ -47,6 +47,11 @@ class BandedImage:
         return (self.header.height, *self.head.array.shape[1:])
 
     @property
+    def stand_in(self) -> Pixels:
+        """What the whole would be, with an array of its shape that is all zeros and takes no memory."""
+        return Pixels(np.broadcast_to(np.zeros((), self.dtype), self.shape), self.head.mode, self.head.extras)
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """uint8 or uint16."""
         return self.head.array.dtype
@@ -55,10 +60,10 @@ class BandedImage:
 def open_bands(data: bytes, *, max_pixels: int = DEFAULT_MAX_STREAMED_PIXELS, metadata: bool = True) -> BandedImage:
     """Open an image file to be read in bands; `max_pixels` and `metadata` as for `decode_image`.
 
-    Raises NotRepresentable for pixels that are not coded, and ImageError for files that are damaged, too large, or of a
-    format whose rows cannot be had without decoding all of it.
+    Raises NotRepresentable for pixels that are not coded, NotBanded for files whose rows cannot be had without decoding
+    all of it, and ImageError for those that are damaged or too large.
     """
-    image = open_file(data, max_pixels)
+    image = open_file(data, max_pixels, "max_streamed_pixels")
     header = header_of(image, data)
     try:
         reason = refusal_of(image, data)
@@ -74,7 +79,7 @@ def open_bands(data: bytes, *, max_pixels: int = DEFAULT_MAX_STREAMED_PIXELS, me
             case "TIFF":
                 head, read = tiff_rows(data, header, metadata)
             case _:
-                raise ImageError(f"{header.format} files are decoded whole or not at all")
+                raise NotBanded(f"{header.format} files are not read in bands of rows")
     except NotRepresentable as refusal:
         raise NotRepresentable(refusal.reason, header) from refusal
     except (ImageError, UsageError):

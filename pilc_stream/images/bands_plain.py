@@ -12,7 +12,7 @@ from PIL import ImageFile
 from pilc_stream.errors import ImageError
 from pilc_stream.images.bands_png import BAND_BYTES
 from pilc_stream.images.decode import decode_image
-from pilc_stream.images.pixels import ImageHeader, Pixels
+from pilc_stream.images.pixels import ImageHeader, NotBanded, Pixels
 
 MAX_HEAD_BYTES = 1 << 16
 """Of what a BMP file has before its rows: header, palette and profile."""
@@ -31,7 +31,7 @@ def pnm_rows(
     magic, arguments = data[:2], cast(Any, tile.args)
     largest = int(arguments[-1]) if tile.codec_name == "ppm" else 65535 if "16" in str(arguments) else 255
     if magic not in _SAMPLES or tile.codec_name not in ("raw", "ppm"):
-        raise ImageError("its samples are text, so it is decoded whole or not at all")
+        raise NotBanded("its samples are text")
     sample_bytes = 2 if largest > 255 else 1
     row_bytes = -(-header.width // 8) if magic == b"P4" else header.width * _SAMPLES[magic] * sample_bytes
     start = tile.offset
@@ -49,7 +49,7 @@ def bmp_rows(
 ) -> tuple[Pixels, Callable[[], Iterator[NDArray[Any]]]]:
     """The first row as an image of its own, and what reads all rows in bands."""
     if tile.codec_name != "raw" or tile.offset > MAX_HEAD_BYTES:
-        raise ImageError("its rows are run lengths, so it is decoded whole or not at all")
+        raise NotBanded("its rows are run lengths")
     _, row_bytes, direction = cast(Any, tile.args)
     start = tile.offset
     is_short = struct.unpack_from("<I", data, 14)[0] == _OS2_HEADER_BYTES

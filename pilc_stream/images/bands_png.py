@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pilc_stream.errors import ImageError
 from pilc_stream.images.decode import decode_image
 from pilc_stream.images.metadata import PNG_SIGNATURE, Chunk, iterate_png_chunks, png_chunk
-from pilc_stream.images.pixels import ImageHeader, Pixels
+from pilc_stream.images.pixels import ImageHeader, NotBanded, Pixels
 
 BAND_BYTES = 1 << 23
 """Bytes of a band, unless a row has more."""
@@ -50,7 +50,7 @@ class _Rows:
 def png_rows(data: bytes, header: ImageHeader, metadata: bool) -> tuple[Pixels, Callable[[], Iterator[NDArray[Any]]]]:
     """The image's first row as an image of its own (black, with the metadata), and what reads all rows in bands."""
     if data[_INTERLACE_AT]:
-        raise ImageError("its rows are interlaced, so it is decoded whole or not at all")
+        raise NotBanded("its rows are interlaced")
     rows = _Rows(header.width, data[_DEPTH_AT], data[_COLOUR_AT])
     if rows.colour_type not in _CHANNELS:
         raise ImageError(f"the PNG header says colour type {rows.colour_type}, which does not exist")

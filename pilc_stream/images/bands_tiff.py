@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pilc_stream.errors import ImageError
 from pilc_stream.images.bands_png import BAND_BYTES
 from pilc_stream.images.decode import decode_image
-from pilc_stream.images.pixels import ImageHeader, Pixels
+from pilc_stream.images.pixels import ImageHeader, NotBanded, Pixels
 
 MAX_STRIP_BYTES = 1 << 27
 """Of a strip or a row of tiles, decoded: these are decoded at once."""
@@ -86,9 +86,9 @@ def tiff_rows(data: bytes, header: ImageHeader, metadata: bool) -> tuple[Pixels,
     (compression,) = directory.numbers(_COMPRESSION, _NONE)[:1]
     samples = directory.numbers(_SAMPLES, 1)[0]
     if compression not in _INDEPENDENT:
-        raise ImageError(f"its compression is number {compression}, so it is decoded whole or not at all")
+        raise NotBanded(f"its compression is number {compression}")
     if directory.numbers(_ORIENTATION, 1) != [1] or (directory.numbers(_PLANAR, 1) != [1] and samples > 1):
-        raise ImageError("its rows are turned or its channels apart, so it is decoded whole or not at all")
+        raise NotBanded("its rows are turned or its channels apart")
     row_bytes = -(-header.width * samples * max(directory.numbers(_DEPTHS, 1)) // 8)
     if _TILES in directory.entries:
         bands = _tile_rows(data, directory, header, row_bytes)
@@ -110,7 +110,7 @@ def tiff_rows(data: bytes, header: ImageHeader, metadata: bool) -> tuple[Pixels,
 def _parse(data: bytes) -> _Directory:
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
     if order is None:
-        raise ImageError("it is no TIFF of 32-bit offsets, so it is decoded whole or not at all")
+        raise NotBanded("its offsets have 64 bits")
     directory = _Directory(order)
     (at,) = struct.unpack_from(f"{order}I", data, 4)
     (count,) = struct.unpack_from(f"{order}H", data, at)
@@ -150,7 +150,7 @@ def _strips(
             (high, _strip_file(directory, [_cut(data, place, high * row_bytes)], high, high)) for high, place in pieces
         )
     if rows * row_bytes > MAX_STRIP_BYTES:
-        raise ImageError(f"its strips have {rows} rows, too many to be decoded one at a time")
+        raise NotBanded(f"its strips have {rows} rows, too many to be decoded one at a time")
     together = max(1, BAND_BYTES // (rows * row_bytes))
 
     def files() -> Iterator[tuple[int, bytes]]:
@@ -185,7 +185,7 @@ def _tile_rows(
     if not len(places) == len(lengths) == across * down:
         raise ImageError(f"the TIFF directory has {len(places)} tiles; {across} x {down} are needed")
     if high * row_bytes > MAX_STRIP_BYTES:
-        raise ImageError(f"its tiles have {high} rows, too many to be decoded a row of tiles at a time")
+        raise NotBanded(f"its tiles have {high} rows, too many to be decoded a row of tiles at a time")
 
     def files() -> Iterator[tuple[int, bytes]]:
         for row in range(down):

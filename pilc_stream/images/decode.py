@@ -94,9 +94,12 @@ _MODE_REASONS = {
 _MODE_BITS = {"1": 1, "I": 32, "F": 32, "I;16": 16, "I;16B": 16, "I;16L": 16}
 
 
-def probe_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageHeader:
-    """Read the header of an image file, without its pixels. Raises ImageError as `decode_image` does."""
-    image = open_file(data, max_pixels)
+def probe_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, limit: str = "max_pixels") -> ImageHeader:
+    """Read the header of an image file, without its pixels. Raises ImageError as `decode_image` does.
+
+    `limit`: what the setting is called that `max_pixels` comes from.
+    """
+    image = open_file(data, max_pixels, limit)
     return header_of(image, data)
 
 
@@ -138,7 +141,7 @@ def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, metadata:
     raise NotRepresentable(reason or "pixels that are not what the header says", header)
 
 
-def open_file(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
+def open_file(data: bytes, max_pixels: int, limit: str = "max_pixels") -> ImageFile.ImageFile:
     """Identify the file by its content and check its size.
 
     Not `Image.open`: that measures against a limit which is a global of Pillow, and only the caller's counts here.
@@ -156,19 +159,19 @@ def open_file(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
             raise ImageError(f"the file begins like {name} but its header is broken: {detail}") from error
         except Exception as error:
             fail(error, name)
-        _check_size(image, max_pixels)
+        _check_size(image, max_pixels, limit)
         return image
     raise ImageError(_describe_unknown(data))
 
 
-def _check_size(image: ImageFile.ImageFile, max_pixels: int) -> None:
+def _check_size(image: ImageFile.ImageFile, max_pixels: int, limit: str) -> None:
     width, height = image.size
     if width < 1 or height < 1:
         raise ImageError(f"the {image.format} header says {width}x{height} pixels, which is no image")
     if width * height > max_pixels:
         raise ImageError(
             f"the {image.format} header says {width}x{height} pixels, above the limit of {max_pixels}; "
-            "raise max_pixels if the file is to be trusted"
+            f"raise {limit} if the file is to be trusted"
         )
 
 

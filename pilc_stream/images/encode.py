@@ -35,14 +35,12 @@ def encode_png(pixels: Pixels, *, optimize: bool = False) -> bytes:
     """
     array, mode = pixels.array, pixels.mode
     check_pixels(array, mode)
-    found = unpack_extras(pixels.extras, MODE_CHANNELS[mode], 8 * array.itemsize)
-    chunks = [chunk for chunk in found if chunk.name != FRAME]
+    chunks = png_chunks(pixels)
     if mode == "P":
-        chunks.sort(key=lambda chunk: chunk.name not in _BEFORE_PALETTE)
         level = _SMALLEST if optimize else _COMPRESS_LEVEL
         return _png_file(array.astype(np.uint8, copy=False), _INDEXED, chunks, level)
     if array.dtype == np.uint16 and array.ndim == 3:
-        return _png_file(_filtered(array), _COLOUR_TYPES[array.shape[2]], chunks, _SMALLEST if optimize else 6, array)
+        return _png_file(filtered(array), _COLOUR_TYPES[array.shape[2]], chunks, _SMALLEST if optimize else 6, array)
     buffer = io.BytesIO()
     # PNG has one kind of 16-bit grey.
     image = Image.fromarray(np.ascontiguousarray(array)) if mode in WIDE_MODES else picture(pixels)
@@ -50,6 +48,15 @@ def encode_png(pixels: Pixels, *, optimize: bool = False) -> bytes:
     plain = buffer.getvalue()
     # The chunks are spliced in here because Pillow's writer passes on only some of them.
     return plain[:_AFTER_IHDR] + b"".join(png_chunk(*chunk) for chunk in chunks) + plain[_AFTER_IHDR:]
+
+
+def png_chunks(pixels: Pixels) -> list[Chunk]:
+    """The metadata as a PNG has it before its data. Raises FormatError where the blob is malformed."""
+    found = unpack_extras(pixels.extras, MODE_CHANNELS[pixels.mode], 8 * pixels.array.itemsize)
+    chunks = [chunk for chunk in found if chunk.name != FRAME]
+    if pixels.mode == "P":
+        chunks.sort(key=lambda chunk: chunk.name not in _BEFORE_PALETTE)
+    return chunks
 
 
 def check_pixels(array: npt.NDArray[Any], mode: str) -> None:
@@ -122,7 +129,7 @@ def _png_file(
     return PNG_SIGNATURE + b"".join(png_chunk(*chunk) for chunk in (Chunk(b"IHDR", header), *middle))
 
 
-def _filtered(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+def filtered(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Rows of a 16-bit image `(h, w, c)` as PNG filters them, each by the filter that leaves least, one byte before."""
     height, width, channels = array.shape
     pixel_bytes = 2 * channels

@@ -69,6 +69,10 @@ class NotRepresentable(ImageError):
         return type(self), (self.reason, self.header)
 
 
+class NotBanded(ImageError):
+    """An image whose rows cannot be had without decoding all of it; says why, as a clause."""
+
+
 def pixel_sha256(array: npt.NDArray[np.uint8 | np.uint16]) -> bytes:
     """SHA-256 (32 bytes) of the samples in C order, 16-bit ones little-endian: what `pixel_sha256` columns hold."""
     little_endian = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)

@@ -46,6 +46,9 @@ class Backend(Protocol):
     def put(self, path: str, data: bytes) -> None:
         """Write the whole object, replacing what is there."""
 
+    def put_file(self, path: str, file: str) -> None:
+        """Write a local file's bytes as the whole object, with few of them in memory."""
+
     def create(self, path: str, data: bytes) -> None:
         """Write the whole object only where nothing is. Raises FileExistsError."""
 

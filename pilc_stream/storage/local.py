@@ -13,12 +13,14 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import partial
 
 from pilc_stream.storage.backend import Entry, Kind
 
 TEMPORARY_PREFIX = ".pilc-tmp-"
 _WRITE_STEP_BYTES = 1 << 26
+_COPY_BYTES = 1 << 23
 _LINK_REFUSED = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
@@ -116,24 +118,29 @@ class LocalDisk:
 
     def put(self, path: str, data: bytes) -> None:
         """Write the whole file, replacing what is there."""
-        self._write(path, data, os.replace)
+        self._write(path, [data], os.replace)
+
+    def put_file(self, path: str, file: str) -> None:
+        """Write another file's bytes as the whole file, replacing what is there."""
+        with open(file, "rb") as source:
+            self._write(path, iter(partial(source.read, _COPY_BYTES), b""), os.replace)
 
     def create(self, path: str, data: bytes) -> None:
         """Write the whole file only where nothing is. Raises FileExistsError."""
-        self._write(path, data, _name_once)
+        self._write(path, [data], _name_once)
 
     def delete(self, path: str) -> None:
         """Delete a file; nothing happens where none is."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._full(path))
 
-    def _write(self, path: str, data: bytes, give_name: Callable[[str, str], None]) -> None:
+    def _write(self, path: str, pieces: Iterable[bytes], give_name: Callable[[str, str], None]) -> None:
         target = self._full(path)
         folder = os.path.dirname(target)
         _make_folder(folder)
         temporary = os.path.join(folder, TEMPORARY_PREFIX + secrets.token_hex(8))
         try:
-            _write_synced(temporary, data)
+            _write_synced(temporary, pieces)
             give_name(temporary, target)
         finally:
             # After os.replace there is nothing to unlink; after os.link the second name goes.
@@ -155,12 +162,13 @@ def _read_at(descriptor: int, offset: int, length: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _write_synced(path: str, data: bytes) -> None:
+def _write_synced(path: str, pieces: Iterable[bytes]) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view[:_WRITE_STEP_BYTES]) :]
+        for piece in pieces:
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(descriptor, view[:_WRITE_STEP_BYTES]) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -176,6 +176,12 @@ class Remote:
             self._make_parent(path)
             self._fs.pipe_file(self._full(path), data)
 
+    def put_file(self, path: str, file: str) -> None:
+        """Write a local file as the whole object, replacing what is there."""
+        with self._lock:
+            self._make_parent(path)
+            self._fs.put_file(file, self._full(path))
+
     def create(self, path: str, data: bytes) -> None:
         """Write the whole object only where nothing is. Raises FileExistsError."""
         # Looking first also guards on S3-compatible services that silently ignore the condition.

@@ -199,6 +199,10 @@ class Store:
         """Write the whole object, replacing what is there: readers see the old or the new one, never a part."""
         self._attempt("write", path, lambda backend: backend.put(path, data))
 
+    def put_file(self, path: str, file: str) -> None:
+        """As `put`, with the bytes of the local `file`, few of which are in memory at a time."""
+        self._attempt("write", path, lambda backend: backend.put_file(path, file))
+
     def create(self, path: str, data: bytes) -> None:
         """Write the whole object only where nothing is. Raises AlreadyExistsError where something is.
 

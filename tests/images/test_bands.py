@@ -190,7 +190,7 @@ def test_tiff_in_tiles(order: str, deflate: bool) -> None:
 
 
 def test_formats_and_layouts_that_have_no_bands_say_so() -> None:
-    with pytest.raises(ImageError, match="JPEG files are decoded whole"):
+    with pytest.raises(ImageError, match="JPEG files are not read in bands"):
         open_bands(_saved(_image("RGB"), "JPEG"))
     plain = _png(WIDTH, 8, 0, bytes(HEIGHT * (1 + WIDTH)))
     with pytest.raises(ImageError, match="interlaced"):
