@@ -248,7 +248,7 @@ def code_tile(values: Any, bits: int, stream: Any, decoding: bool) -> int:
 
 
 def encode_tile(tile: NDArray[Any], bits: int) -> bytes | None:
-    """The stream of a tile `(h, w, c)` of unsigned samples below ``2**bits``; None where it has no fewer bytes."""
+    """The stream of a tile `(h, w, c)` of unsigned samples below ``2**bits``; None where it outgrows them."""
     stream = np.empty(tile.nbytes + FLUSH_BYTES, np.uint8)
     used = code_tile(tile.astype(np.int64), bits, stream, False)
     return stream[:used].tobytes() if used >= 0 else None

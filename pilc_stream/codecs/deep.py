@@ -28,7 +28,7 @@ _ORDERS = {1: [0], 2: [0, 1], 3: [1, 0, 2], 4: [1, 0, 2, 3]}
 
 
 class DeepCodec:
-    """Encodes every image; what does not get smaller is stored by `raw`."""
+    """Encodes every image; what would grow, by more than a few bytes, is stored by `raw`."""
 
     name = "deep"
     profile = "deep"
