@@ -92,6 +92,14 @@ def test_what_is_copied_is_there_and_sent_to_the_builder(image: str) -> None:
     assert packages <= set(copied)
 
 
+@pytest.mark.parametrize("image", IMAGES)
+def test_what_links_lead_to_is_copied_as_well(image: str) -> None:
+    copied = [ROOT / name for name in " ".join(arguments(image, "COPY")).split()]
+    links = [path for name in ("pilc_stream", "workers") for path in (ROOT / name).rglob("*") if path.is_symlink()]
+    assert links, "the demo pictures are no link any more, so they need no copy of their own"
+    assert all(any(link.resolve().is_relative_to(folder) for folder in copied) for link in links)
+
+
 def test_the_build_tool_is_one_that_the_project_takes() -> None:
     [wanted] = map(Requirement, tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"])
     for image in IMAGES:
