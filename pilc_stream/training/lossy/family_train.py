@@ -103,11 +103,11 @@ def in_unit(pixels: Pixels) -> Tensor:
 
 
 def batch_loss(net: LossyNet, pictures: Tensor, tradeoff: float) -> Tensor:
-    """Rate plus weighted distortion, and how far the medians of the side information are off."""
+    """Rate plus weighted distortion, a scalar."""
     coded = net(pictures)
     pixels = pictures.shape[0] * pictures.shape[2] * pictures.shape[3]
     error = (coded.pictures - pictures).square().mean() * PEAK**2
-    loss: Tensor = coded.bits / pixels + tradeoff * error + net.side_density.median_loss()
+    loss: Tensor = coded.bits / pixels + tradeoff * error
     return loss
 
 
@@ -164,7 +164,8 @@ def train_family(
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
             loss = batch_loss(net, batch_at(pictures, recipe, step).to(device), recipe.tradeoff)
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        # The medians move by a loss of their own, which moves nothing else.
+        (loss + net.side_density.median_loss()).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(net.parameters(), GRADIENT_LIMIT)
         optimiser.step()
         state["step"] += 1
