@@ -155,8 +155,7 @@ def open_file(data: bytes, max_pixels: int, limit: str = "max_pixels") -> ImageF
         try:
             image = factory(io.BytesIO(data), "")
         except (SyntaxError, IndexError, TypeError, struct.error) as error:
-            detail = "it is cut short" if isinstance(error, struct.error) else error
-            raise ImageError(f"the file begins like {name} but its header is broken: {detail}") from error
+            raise ImageError(f"the file begins like {name} but its header is broken: {_detail(error)}") from error
         except Exception as error:
             fail(error, name)
         _check_size(image, max_pixels, limit)
@@ -307,5 +306,14 @@ def _describe_unknown(data: bytes) -> str:
 
 def fail(error: Exception, name: str) -> NoReturn:
     """Turn whatever Pillow raised into an ImageError: on damaged files it raises nearly every kind of exception."""
-    detail = str(error).strip().rstrip(".") or type(error).__name__
-    raise ImageError(f"the {name} file cannot be decoded: {detail}") from error
+    raise ImageError(f"the {name} file cannot be decoded: {_detail(error)}") from error
+
+
+def _detail(error: Exception) -> str:
+    """What Pillow says, in words for people who do not read its code."""
+    if any(isinstance(each, struct.error | IndexError) for each in (error, error.__cause__)):
+        return "it is cut short"
+    said = str(error).strip().rstrip(".") or type(error).__name__
+    if said == "not identified by this driver":
+        return "its size or its kind of pixels is none that there is"
+    return f"its data are damaged ({said})" if said.startswith("decoder error") else said
