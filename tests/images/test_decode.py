@@ -278,7 +278,10 @@ def test_content_decides_not_the_name() -> None:
         (bytes(100), "zero bytes only"),
         (b"\x00\x01\x02\x03\xff\xfe\xfd", "no image format that is known here"),
         (PNG_SIGNATURE, "begins like PNG but its header is broken: it is cut short"),
-        (b"GIF89a" + bytes(40), "header is broken: its size or its kind of pixels is none that there is"),
+        (
+            b"GIF89a" + bytes(7) + b"," + bytes(9) + b"\2\1\0\0;",
+            "like GIF but its header is broken: its size or its kind",
+        ),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "like PostScript, which this release cannot decode"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "like HEIC, which"),
         (b"\xff\x0a\xfa\x01", "like JPEG XL, which"),
