@@ -18,7 +18,7 @@ from pilc_stream.records import layout
 from pilc_stream.records.commit import commit_shard, create_job, put_shard
 from pilc_stream.records.documents import dump
 from pilc_stream.records.manifest import Manifest, finish
-from pilc_stream.records.payload import pack_payload, parse_payload
+from pilc_stream.records.payload import pack_payload, parse_payload, tile_ranges
 from pilc_stream.records.record import ShardEntry
 from pilc_stream.records.shard import ShardReader, read_table
 from pilc_stream.storage import Store
@@ -38,16 +38,19 @@ def decoder() -> Decoder:
 
 
 def fuzz_payload(data: bytes) -> None:
-    """Decode a payload as it is."""
+    """Decode a payload as it is, whole; what comes of it comes by a region and by bands too."""
     try:
-        header = parse_payload(data).header
+        header, _ = tile_ranges(data, len(data))
         if header.height * header.width * header.channels > MAX_SAMPLES:
             return
-        decoder().decode([data])
+        [image] = decoder().decode([data])
         inspect_payload(data)
         unpack_extras(decoder().extras(data), header.channels, header.bit_depth)
     except FormatError:
         return
+    corner = decoder().decode([data], [(header.height - 1, header.width - 1, 1, 1)])[0]
+    assert np.array_equal(corner, image[-1:, -1:])
+    assert np.array_equal(np.concatenate(list(decoder().decode_bands(data))), image)
 
 
 def fuzz_sealed(data: bytes) -> None:
