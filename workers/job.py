@@ -209,6 +209,8 @@ def _spec(plan: JobPlan, placement: Placement) -> WorkerSpec:
     return WorkerSpec(
         store=plan.store,
         profile=settings.profile,
+        quality=settings.quality,
+        psnr=settings.psnr,
         model_sha256=plan.model_sha256,
         own_model=settings.model_path is not None,
         device=settings.device,

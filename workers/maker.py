@@ -46,12 +46,15 @@ class Abandoned(Exception):
 class WorkerSpec:
     """How a worker is made. Picklable and small.
 
+    `quality`, `psnr`: what a lossy profile is asked for.
     `model_sha256`: the model that it must code with, "" for none. `own_model`: it lies in the data set, not among the
     shipped profiles. `threads`: CPU threads for coding and for decoding image files. `columns`: the user's own.
     """
 
     store: Store
     profile: str
+    quality: int | None
+    psnr: float | None
     model_sha256: str
     own_model: bool
     device: Device
@@ -133,9 +136,9 @@ def _open(spec: WorkerSpec) -> Codec:
         with tempfile.TemporaryDirectory(prefix="pilc-model-") as folder:
             path = Path(folder) / "model.safetensors"
             path.write_bytes(data)
-            codec = open_codec(spec.profile, spec.device, spec.threads, path)
+            codec = open_codec(spec.profile, spec.device, spec.threads, path, quality=spec.quality, psnr=spec.psnr)
     else:
-        codec = open_codec(spec.profile, spec.device, spec.threads)
+        codec = open_codec(spec.profile, spec.device, spec.threads, quality=spec.quality, psnr=spec.psnr)
     if codec.model_sha256 != spec.model_sha256:
         raise ModelError(
             f"A worker has the model {codec.model_sha256 or 'none'} for the profile {spec.profile!r}, the job has "

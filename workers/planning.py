@@ -18,6 +18,8 @@ from pilc_stream.codecs import open_codec
 from pilc_stream.errors import JobError, StorageError, UsageError
 from pilc_stream.pipeline.plan import Listing, ShardTask, job_fingerprint, plan_shards, survey
 from pilc_stream.pipeline.sources import Part, Request, Source, open_source
+from pilc_stream.records.record import LOSSY_CODECS
+from pilc_stream.records.schema import FIDELITY
 from pilc_stream.storage import Store
 from workers.settings import JobSettings
 
@@ -51,7 +53,9 @@ class JobPlan:
         Raises UsageError for an unknown profile and where the sources hold no image or do not exist.
         """
         # Any machine can load a model; only the workers need the device.
-        codec = open_codec(settings.profile, "reference", 1, settings.model_path)
+        codec = open_codec(
+            settings.profile, "reference", 1, settings.model_path, quality=settings.quality, psnr=settings.psnr
+        )
         store = Store.open(settings.destination, settings.storage_options)
         _check_places(settings, store)
         source = _open_source(settings, store)
@@ -83,7 +87,8 @@ class JobPlan:
 
     def fingerprint(self) -> dict[str, Any]:
         """What must be equal for this job to go on where another run of it stopped."""
-        return job_fingerprint(
+        asked = {"quality": self.settings.quality, "psnr": self.settings.psnr}
+        return {name: value for name, value in asked.items() if value is not None} | job_fingerprint(
             self.listing,
             codec=self.codec,
             profile=self.profile,
@@ -96,8 +101,13 @@ class JobPlan:
 
     @property
     def columns(self) -> pa.Schema:
-        """The user's own columns."""
-        return self.source.columns
+        """The user's own columns, and behind them what a lossy codec says of each record."""
+        columns = self.source.columns
+        if self.codec not in LOSSY_CODECS:
+            return columns
+        for field in FIDELITY:
+            columns = columns.append(field)
+        return columns
 
     def works(self, committed: Collection[int], again: Collection[int] = ()) -> Iterator[Work]:
         """List and cut once more; yield the shards whose numbers are not in `committed`, and those in `again`.

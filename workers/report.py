@@ -80,6 +80,7 @@ class JobReport:
                 "codecs": dict(sorted(statistics.codecs.items())),
                 "fallback_reasons": dict(sorted(statistics.fallback.items())),
                 "saved_bytes": dict(sorted(statistics.saved.items())),
+                **({"lossy": statistics.fidelity()} if statistics.lossy else {}),
                 "coded": {
                     "source_bytes": statistics.coded_source_bytes,
                     "payload_bytes": statistics.coded_payload_bytes,

@@ -27,6 +27,7 @@ class JobSettings:
     `source_kind`: what the sources are, a name of `pipeline.sources` or "auto"; `image_column`: where images or their
     URLs are, for sources that have columns; None finds out.
     `profile`: a shipped profile; `model_path`: a model file instead of one.
+    `quality` (1 to 100) or `psnr` (dB): what a lossy profile is asked for; a lossless one takes neither.
     `device`: where each worker codes. `threads`: CPU threads of each worker; None shares the machine's cores out.
     `workers`: Ray actors; 0 works in this process without Ray; None decides (see `workers.placement`).
     `gpus_per_worker`: GPUs that Ray must have for each worker, which an autoscaling cluster may have yet to start; None
@@ -46,6 +47,8 @@ class JobSettings:
     image_column: str | None = None
     profile: str = DEFAULT_PROFILE
     model_path: str | None = None
+    quality: int | None = None
+    psnr: float | None = None
     device: Device = "auto"
     threads: int | None = None
     workers: int | None = None

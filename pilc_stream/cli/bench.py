@@ -85,10 +85,9 @@ def bench(
     Every profile runs in every round, so that drift of the machine hits all alike. Rates are raw pixels: 1 MB is
     1,000,000 bytes of them. What does not decode, or is not 8-bit grey or RGB, is left out and counted.
     """
-    from pilc_stream.codecs import profiles as known_profiles
-    from pilc_stream.models.shipped import wave_preset_names
+    from pilc_stream.models.shipped import lossless_preset_names, wave_preset_names
 
-    names = profiles or [name for name in known_profiles() if name != "raw"]
+    names = profiles or lossless_preset_names()
     card = card or (device == "cuda" and not (sources or roofline or loaders))
     if roofline or card:
         # What runs on cards is modelled for the codec `wave` alone.

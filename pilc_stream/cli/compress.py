@@ -53,6 +53,17 @@ if TYPE_CHECKING:
 )
 @click.option("--profile", default="fast", show_default=True, help="What codes the pixels; an unknown name lists all.")
 @click.option("--model", "model_path", metavar="FILE", help="A model file, such as one of `pilc fit`, not a profile.")
+@click.option(
+    "--quality",
+    type=click.IntRange(1, 100),
+    help="Of a lossy profile: 1 gives the smallest images, 100 the best.  [default: 50]",
+)
+@click.option(
+    "--psnr",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="DB",
+    help="Of a lossy profile, instead: the least quality that comes so near to each image.",
+)
 @device_option
 @click.option(
     "--workers",
@@ -107,7 +118,7 @@ if TYPE_CHECKING:
 @json_option
 @debug_option
 def compress(failed_ok: bool, dry_run: bool, as_json: bool, **flags: Any) -> None:
-    """Compress images into a data set that loses no pixel.
+    """Compress images into a data set that loses no pixel, unless a lossy profile is named.
 
     SOURCE is a folder, a glob or an image file; folders are searched below for names that end as those of images do.
     Or it is a glob of WebDataset shards (.tar), of Parquet files with an image column, of CSV or Parquet lists of
@@ -180,9 +191,17 @@ def print_report(report: JobReport) -> None:
     rate = ""
     if made.images and report.seconds:
         rate = f"{made.images / report.seconds:.3g} images/s, {size(made.raw_bytes / report.seconds)}/s raw"
+    fidelity = statistics.fidelity()
+    loss = (
+        f"lossy: the pixels of {fidelity['images']:,} images are not those of their sources; "
+        f"PSNR {fidelity['mean_psnr']:.2f} dB on average, {fidelity['least_psnr']:.2f} dB at least"
+        if fidelity
+        else ""
+    )
     facts = [
         ("data set", report.destination),
         ("profile", report.profile),
+        *([("fidelity", loss)] if loss else []),
         ("images", f"{totals.images:,}"),
         ("failed", f"{totals.failed:,}"),
         ("coded by", coded or "nothing in this run"),

@@ -13,17 +13,20 @@ from numpy.typing import NDArray
 
 from pilc_stream.backends import open_engine
 from pilc_stream.backends.base import STATE_BYTES
+from pilc_stream.backends.lossy import open_lossy_engine
 from pilc_stream.backends.pilc import open_pilc_engine
 from pilc_stream.codecs.bands import rows_of_tiles
 from pilc_stream.codecs.base import Codec, Image, TileDecoder, check_all_tiles, check_region
 from pilc_stream.codecs.choice import ChoosingCodec
 from pilc_stream.codecs.deep import deep_decoder
+from pilc_stream.codecs.lossy import DEFAULT_QUALITY, LossyCodec, LossyDecoder
 from pilc_stream.codecs.pilc import PilcCodec, PilcDecoder
 from pilc_stream.codecs.planes import PlanesDecoder, part_headers
 from pilc_stream.codecs.raw import RawCodec, RawDecoder, raw_bands
 from pilc_stream.codecs.wave import WaveCodec, WaveDecoder
 from pilc_stream.codecs.webp import webp_decoder
 from pilc_stream.errors import DeviceError, FormatError, ModelError, ModelNotFoundError, TruncatedError, UsageError
+from pilc_stream.models.lossy import is_lossy_model, load_lossy_model
 from pilc_stream.models.model import load_model
 from pilc_stream.models.pilc import is_pilc_model, load_pilc_model
 from pilc_stream.models.shipped import preset_bytes, preset_digests, preset_names
@@ -51,21 +54,42 @@ def profiles() -> list[str]:
 
 
 def open_codec(
-    profile: str = DEFAULT_PROFILE, device: str = "auto", threads: int = 1, model_path: str | Path | None = None
+    profile: str = DEFAULT_PROFILE,
+    device: str = "auto",
+    threads: int = 1,
+    model_path: str | Path | None = None,
+    *,
+    quality: int | None = None,
+    psnr: float | None = None,
 ) -> Codec:
     """A codec that encodes every image with a shipped profile, or with the model file at `model_path`.
 
-    `device`: "auto", "cpu", "cuda" or "reference"; `threads`: CPU threads. Raises UsageError for an unknown profile,
-    ModelError for a malformed model, DeviceError where the device is not to be had.
+    `device`: "auto", "cpu", "cuda" or "reference"; `threads`: CPU threads. `quality` (1 to 100) or `psnr` (dB): what a
+    lossy profile is asked for. Raises UsageError for an unknown profile and for a quality of a lossless one, ModelError
+    for a malformed model, DeviceError where the device is not to be had.
     """
     if model_path is not None:
         try:
             data = Path(model_path).read_bytes()
         except OSError as error:
             raise ModelNotFoundError(f"model {str(model_path)!r} cannot be read: {error}") from error
-        return ChoosingCodec(_model_codec(data, device, threads))
-    codec = open_profile(profile, device, threads)
-    return codec if profile == "raw" else ChoosingCodec(codec)
+        codec = _model_codec(data, device, threads)
+    else:
+        codec = open_profile(profile, device, threads)
+    if isinstance(codec, LossyCodec):
+        return _asked_for(codec, quality, psnr)
+    if quality is not None or psnr is not None:
+        raise UsageError(
+            f"profile {codec.profile!r}: it loses nothing, so neither a quality nor a PSNR can be asked of it; name a "
+            "lossy profile, such as lossy-light, for smaller images that are not the same"
+        )
+    return codec if codec.name == "raw" else ChoosingCodec(codec)
+
+
+def _asked_for(codec: LossyCodec, quality: int | None, psnr: float | None) -> LossyCodec:
+    if quality is not None and psnr is not None:
+        raise UsageError("quality and psnr: give one of them; a PSNR is reached by choosing the quality")
+    return LossyCodec(codec.model, codec.engine, DEFAULT_QUALITY if quality is None else quality, psnr)
 
 
 def open_profile(profile: str, device: str = "auto", threads: int = 1) -> Codec:
@@ -84,6 +108,8 @@ def _model_codec(data: bytes, device: str, threads: int) -> Codec:
     """The codec that a model file is for, with that model."""
     if is_pilc_model(data):
         return PilcCodec(load_pilc_model(data), open_pilc_engine(device, threads))
+    if is_lossy_model(data):
+        return LossyCodec(load_lossy_model(data), open_lossy_engine(device, threads))
     return WaveCodec(load_model(data), open_engine(device, threads))
 
 
@@ -241,6 +267,9 @@ class Decoder:
                 if codec == "pilc":
                     engine = open_pilc_engine(self._device, self._threads)
                     self._decoders[key] = PilcDecoder(load_pilc_model(data), engine)
+                elif codec == "lossy":
+                    lossy_engine = open_lossy_engine(self._device, self._threads)
+                    self._decoders[key] = LossyDecoder(load_lossy_model(data), lossy_engine)
                 else:
                     self._decoders[key] = WaveDecoder(load_model(data), open_engine(self._device, self._threads))
         return self._decoders[key]

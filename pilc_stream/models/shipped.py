@@ -7,6 +7,7 @@ from functools import cache
 from importlib import resources
 
 from pilc_stream.errors import ModelNotFoundError
+from pilc_stream.models.lossy import is_lossy_model
 from pilc_stream.models.pilc import is_pilc_model
 from pilc_stream.records.payload import MODEL_DIGEST_BYTES
 
@@ -20,7 +21,12 @@ def preset_names() -> list[str]:
 
 def wave_preset_names() -> list[str]:
     """The names of those whose codec is `wave`."""
-    return [name for name in preset_names() if not is_pilc_model(preset_bytes(name))]
+    return [name for name in lossless_preset_names() if not is_pilc_model(preset_bytes(name))]
+
+
+def lossless_preset_names() -> list[str]:
+    """The names of those that give back every pixel."""
+    return [name for name in preset_names() if not is_lossy_model(preset_bytes(name))]
 
 
 def preset_bytes(name: str) -> bytes:

@@ -58,6 +58,7 @@ class ShardStatistics:
     `failed`: records per stage that failed. `misfits`: what a source says of an image and no column could take.
     `verified`: payloads that were decoded again and found equal.
     `bits`: the coded images by their bits per sub-pixel, in steps of `BITS_PER_STEP` counted from 0.
+    `lossy`, `psnr_sum`, `least_psnr`: records of a lossy codec, and dB of their PSNR (`least_psnr` None without any).
     `coded_source_bytes`, `coded_payload_bytes`, `coded_sub_pixels`: sums over the records that a codec coded.
     """
 
@@ -71,6 +72,9 @@ class ShardStatistics:
     coded_source_bytes: int = 0
     coded_payload_bytes: int = 0
     coded_sub_pixels: int = 0
+    lossy: int = 0
+    psnr_sum: float = 0.0
+    least_psnr: float | None = None
     times: StageTimes = field(default_factory=StageTimes)
 
     def add(self, other: ShardStatistics) -> None:
@@ -85,10 +89,27 @@ class ShardStatistics:
         self.coded_source_bytes += other.coded_source_bytes
         self.coded_payload_bytes += other.coded_payload_bytes
         self.coded_sub_pixels += other.coded_sub_pixels
+        self.lossy += other.lossy
+        self.psnr_sum += other.psnr_sum
+        both = [each for each in (self.least_psnr, other.least_psnr) if each is not None]
+        self.least_psnr = min(both, default=None)
         self.times.add(other.times)
 
+    def saw_psnr(self, psnr: float) -> None:
+        """Count a record of a lossy codec."""
+        self.lossy += 1
+        self.psnr_sum += psnr
+        self.least_psnr = psnr if self.least_psnr is None else min(psnr, self.least_psnr)
+
+    def fidelity(self) -> dict[str, float | int]:
+        """Of the records of a lossy codec: how many, and the mean and the least PSNR in dB; empty without any."""
+        if self.least_psnr is None:
+            return {}
+        mean = round(self.psnr_sum / self.lossy, 2)
+        return {"images": self.lossy, "mean_psnr": mean, "least_psnr": round(self.least_psnr, 2)}
+
     def to_json(self) -> dict[str, Any]:
-        """The counts as JSON values, names sorted."""
+        """The counts as JSON values, names sorted; `lossy` only where a lossy codec coded some."""
         return {
             "codecs": _sorted(self.codecs),
             "saved": _sorted(self.saved),
@@ -101,6 +122,7 @@ class ShardStatistics:
             "coded_payload_bytes": self.coded_payload_bytes,
             "coded_sub_pixels": self.coded_sub_pixels,
             "seconds": self.times.to_json(),
+            **({"lossy": self.fidelity()} if self.lossy else {}),
         }
 
 

@@ -9,6 +9,9 @@ from typing import Any
 SOURCE_CODEC = "source"
 """`codec` of a record whose payload is the source file's own bytes, kept as they came."""
 
+LOSSY_CODECS = frozenset(("lossy",))
+"""Codecs whose pixels are not those of the source."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -17,6 +20,7 @@ class Record:
     `codec` is "wave", "raw" or "source"; `model` is the sha256 (hex) of the model file, "" where none is needed.
     `raw_bytes` is the size of the decoded pixels in memory, 0 where the source could not be decoded.
     `pixel_sha256` is the digest of the pixels as C-ordered little-endian bytes, 32 zero bytes where there are none.
+    Of a lossy codec these are the pixels before they were coded: what comes back has another digest.
     """
 
     key: str

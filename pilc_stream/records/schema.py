@@ -36,6 +36,10 @@ COLUMNS: Final[tuple[pa.Field, ...]] = (
 """The columns that every shard has, in order; the user's own follow."""
 
 COLUMN_NAMES: Final = tuple(field.name for field in COLUMNS)
+FIDELITY: Final[tuple[pa.Field, ...]] = (pa.field("lossless", pa.bool_()), pa.field("psnr", pa.float32()))
+"""The columns that follow where the job's codec is lossy: whether this record's pixels are the source's, and where they
+are not, how far from them in dB."""
+
 PAYLOAD_LEAF: Final = "image.bytes"
 """The Parquet column that holds the payloads."""
 

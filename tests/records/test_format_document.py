@@ -75,7 +75,7 @@ def test_limits() -> None:
     rows = [row for row in table("field") if len(row) == 3 and row[1].isdigit()]
     limits = {field: (int(low), int(high.split(",")[0])) for field, low, high in rows}
     others = {name: largest for name, largest in payload.MAX_TILE_LOG2S.items() if name != "webp"}
-    assert others == dict.fromkeys(("wave", "pilc", "deep"), tiling.MAX_TILE_LOG2)
+    assert others == dict.fromkeys(("wave", "pilc", "deep", "lossy"), tiling.MAX_TILE_LOG2)
     assert payload.MAX_TILE_LOG2S["webp"] == 13
     assert limits == {
         "version": (payload.FORMAT_VERSION, payload.FORMAT_VERSION),

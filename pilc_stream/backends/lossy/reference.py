@@ -1,0 +1,114 @@
+"""The reference backend of the codec `lossy`: as FORMAT.md states it, in NumPy int64 and Python integers. Slow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilc_stream.backends.base import Tile, TileJob
+from pilc_stream.backends.lossy.base import (
+    EncodedTile,
+    Escapes,
+    Ints,
+    OpenedTile,
+    Shape,
+    open_tile,
+    pack_tile,
+    rounded_values,
+    symbols_of,
+    walk,
+)
+from pilc_stream.backends.lossy.network import HostArithmetic
+from pilc_stream.backends.lossy.transforms import analyse, synthesise
+from pilc_stream.backends.reference import LaneReader, written_lanes
+from pilc_stream.models.lossy import LossyModel
+
+
+class LossyReferenceEngine:
+    """The specification, executable."""
+
+    name = "reference"
+
+    def __init__(self) -> None:
+        self._arithmetic = HostArithmetic(np.int64)
+
+    def encode_tiles(
+        self, model: LossyModel, tiles: Sequence[Tile], qualities: Sequence[int], lanes_log2: Sequence[int]
+    ) -> list[EncodedTile]:
+        """Streams and decoded latents."""
+        out = []
+        for tile, quality, log2 in zip(tiles, qualities, lanes_log2, strict=True):
+            found, writer = analyse(model, tile, quality), _Writer(model)
+            tables, shape = model.quality(quality), Shape(*tile.shape[:2])
+            latents = walk(model, tables, self._arithmetic, writer, shape, found.hyper, found.latents)
+            out.append(EncodedTile(writer.stream(quality, 1 << log2), latents))
+        return out
+
+    def decode_latents(self, model: LossyModel, jobs: Sequence[TileJob]) -> list[tuple[int, NDArray[np.int32]]]:
+        """Qualities and latents."""
+        out = []
+        for job in jobs:
+            opened = open_tile(job)
+            reader = _Reader(model, opened)
+            shape = Shape(job.height, job.width)
+            out.append((opened.quality, walk(model, model.quality(opened.quality), self._arithmetic, reader, shape)))
+            reader.finish()
+        return out
+
+    def decode_tiles(self, model: LossyModel, jobs: Sequence[TileJob]) -> list[Tile]:
+        """The tiles."""
+        found = self.decode_latents(model, jobs)
+        shapes = [Shape(job.height, job.width) for job in jobs]
+        return self.synthesise(model, [quality for quality, _ in found], [each for _, each in found], shapes)
+
+    def synthesise(
+        self, model: LossyModel, qualities: Sequence[int], latents: Sequence[NDArray[np.int32]], jobs: Sequence[Shape]
+    ) -> list[Tile]:
+        """The tiles from their latents."""
+        return [
+            synthesise(model, each, quality, *shape)
+            for each, quality, shape in zip(latents, qualities, jobs, strict=True)
+        ]
+
+
+class _Writer:
+    def __init__(self, model: LossyModel) -> None:
+        self._model = model
+        self._intervals: list[tuple[int, int]] = []
+        self._escapes: list[int] = []
+
+    def values(self, index: Ints, wanted: NDArray[np.float64] | None) -> Ints:
+        assert wanted is not None
+        values = rounded_values(index, wanted)
+        symbols, escapes = symbols_of(self._model, index[index > 0], values[index > 0])
+        for row, symbol in zip(index[index > 0], symbols, strict=True):
+            start, end = self._model.starts[row, symbol : symbol + 2]
+            self._intervals.append((int(start), int(end - start)))
+        self._escapes += escapes.tolist()
+        return values
+
+    def stream(self, quality: int, lanes: int) -> bytes:
+        numbered = [(number % lanes, *interval) for number, interval in enumerate(self._intervals)]
+        return pack_tile(quality, self._escapes, written_lanes(numbered, lanes))
+
+
+class _Reader:
+    def __init__(self, model: LossyModel, opened: OpenedTile) -> None:
+        self._lanes, self._starts, self._escapes = LaneReader(opened.lanes), model.starts, Escapes(opened.escapes)
+        self._number = 0
+
+    def values(self, index: Ints, wanted: NDArray[np.float64] | None) -> Ints:
+        values = np.zeros(len(index), np.int64)
+        places = np.flatnonzero(index)
+        symbols = []
+        for place in places:
+            symbols.append(self._lanes.symbol(self._number, self._starts[index[place], :-1]))
+            self._number += 1
+        values[places] = self._escapes.fill(np.array(symbols, np.int64))
+        return values
+
+    def finish(self) -> None:
+        self._lanes.finish()
+        self._escapes.finish()

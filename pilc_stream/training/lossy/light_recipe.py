@@ -1,0 +1,86 @@
+"""The recipe of a light lossy profile: everything that decides what a training run gives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pilc_stream.errors import UsageError
+from pilc_stream.models.lossy_spec import HYPER_STRIDE, LossySpec
+
+KIND = "lossy-light"
+SUFFIX = ".json"
+
+
+@dataclass(frozen=True)
+class LightRecipe:
+    """How a light lossy profile is trained.
+
+    The loss is bits per pixel plus a trade-off times the mean squared error (of grey levels 0 to 255); each picture of
+    a batch draws a trade-off between `least_tradeoff` and `largest_tradeoff`. A batch is `batch` squares of `crop`
+    pixels in random orientations, a share of them with halved colour resolution. In the first `entropy_steps` only the
+    entropy nets learn, from the transform that the run begins with. The learning rate is `rate`
+    and falls to nothing over the last `falling_steps` of `steps`; in the last `rounded_steps` the entropy nets are
+    rounded as integers.
+    """
+
+    profile: str
+    spec: Mapping[str, Any]
+    least_tradeoff: float
+    largest_tradeoff: float
+    crop: int
+    batch: int
+    halved_colour_share: float
+    seed: int
+    entropy_steps: int
+    steps: int
+    falling_steps: int
+    rounded_steps: int
+    rate: float
+
+    def __post_init__(self) -> None:
+        if (
+            min(self.batch, self.falling_steps) < 1
+            or self.falling_steps > self.steps
+            or not 0 <= max(self.rounded_steps, self.entropy_steps) <= self.steps
+            or self.rate <= 0
+        ):
+            raise UsageError(f"recipe {self.profile!r}: batch, steps and the rate must be positive")
+        if self.crop < HYPER_STRIDE or self.crop % HYPER_STRIDE:
+            raise UsageError(f"recipe {self.profile!r}: crop is {self.crop}, not a multiple of {HYPER_STRIDE}")
+        if not 0 < self.least_tradeoff < self.largest_tradeoff or not 0 <= self.halved_colour_share <= 1:
+            raise UsageError(f"recipe {self.profile!r}: trade-offs must rise from above 0, and a share lie in [0, 1]")
+        self.architecture()
+
+    def architecture(self) -> LossySpec:
+        """The specification that the recipe names; ModelError where it is none."""
+        return LossySpec.from_json(self.spec)
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as JSON values; `from_json` is the inverse."""
+        return {"kind": KIND, **asdict(self)}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> LightRecipe:
+        """A recipe from parsed JSON; TypeError, KeyError, ModelError or UsageError where it is none."""
+        return LightRecipe(**{name: value for name, value in values.items() if name != "kind"})
+
+
+def find_light_recipe(name: str) -> LightRecipe | None:
+    """The shipped recipe of that name, or the file at that path, if it is of this kind; UsageError for a broken one."""
+    shipped = resources.files("pilc_stream.training.lossy") / "recipes" / f"{name}{SUFFIX}"
+    if "/" not in name and shipped.is_file():
+        text = shipped.read_text()
+    elif name.endswith(SUFFIX) and Path(name).is_file():
+        text = Path(name).read_text()
+    else:
+        return None
+    try:
+        values = json.loads(text)
+        return LightRecipe.from_json(values) if isinstance(values, dict) and values.get("kind") == KIND else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"recipe {name!r}: cannot be read: {error}") from error
