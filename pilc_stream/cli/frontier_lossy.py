@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 DEFAULT_SETS = ("kodak",)
 """Whose published curves come with the package."""
 
+TIMED_QUALITY = 50
+"""Of a profile whose stages are timed."""
+
 
 def measure_lossy_sets(
     data: Path,
@@ -45,8 +48,22 @@ def measure_lossy_sets(
         records.append(measure_lossy(image_set, codecs, folder, progress))
     kind = "cuda" if device.startswith("cuda") else "cpu"
 
-    add_times(records[0], kind, lambda: _family(kind, rounds, progress), folder)
+    def timed() -> list[dict[str, Any]]:
+        models = [_profile(codec.name, path, kind, rounds) for codec in codecs if not codec.is_peer]
+        return [*models, *_family(kind, rounds, progress)]
+
+    add_times(records[0], kind, timed, folder)
     return records
+
+
+def _profile(name: str, path: Path, device: str, rounds: int) -> dict[str, Any]:
+    from pilc_stream.models.lossy import load_lossy_model
+    from pilc_stream.models.shipped import preset_bytes
+    from pilc_stream.reports.lossy_stages import profile_times
+    from pilc_stream.reports.sets import load_images
+
+    (image, *_), _ = load_images(path, 1)
+    return profile_times(load_lossy_model(preset_bytes(name)), image, TIMED_QUALITY, device, rounds)
 
 
 def report_lossy(measured: list[dict[str, Any]], out: Path | None, as_json: bool) -> None:

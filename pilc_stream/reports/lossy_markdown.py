@@ -77,7 +77,7 @@ def lossy_times_table(report: LossyReport) -> str:
                 f"`{model.name}`",
                 *(f"{model.kflop[part]:.1f}" for part in DECODER_PARTS),
                 *(
-                    f"{1000 * model.seconds_per_mp[part]:.3g}" if part in model.seconds_per_mp else ""
+                    short(1000 * model.seconds_per_mp[part]) if part in model.seconds_per_mp else ""
                     for part in (*DECODER_PARTS, CODER)
                 ),
             ]
@@ -152,7 +152,12 @@ def _speeds(model: ModelTime | None) -> str:
     if model is None:
         return ""
     speeds = (model.mp_per_s(False), model.mp_per_s(True))
-    return " / ".join("" if speed is None else f"{speed:.3g}" for speed in speeds)
+    return " / ".join("" if speed is None else short(speed) for speed in speeds)
+
+
+def short(value: float) -> str:
+    """Three digits, as many as a timing is worth; all digits of what is larger."""
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:.3g}"
 
 
 def _percent(share: float | None) -> str:

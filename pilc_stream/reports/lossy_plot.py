@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pilc_stream.reports.lossy_markdown import short
 from pilc_stream.reports.lossy_report import CODER, DECODER_PARTS, DeviceTimes, LossyReport, SetCurves
 from pilc_stream.reports.plot import DESCRIBED, RESOLUTION, require_matplotlib
 
@@ -94,7 +95,7 @@ def _draw_curves(axes: Axes, each: SetCurves, limit: float, legend: bool) -> Non
 
 
 def _draw_computation(axes: Axes, times: DeviceTimes) -> None:
-    for model in times.models:
+    for number, model in enumerate(sorted(times.models, key=lambda model: model.decoder_kflop)):
         is_family = model.published is not None or model.name == "lossy-final"
         colour = PROFILE_COLOURS[1] if is_family else PROFILE_COLOURS[0]
         speed = model.mp_per_s(with_coder=False)
@@ -104,7 +105,8 @@ def _draw_computation(axes: Axes, times: DeviceTimes) -> None:
         axes.annotate(
             label.upper() if len(label) == 1 else label,
             xy=(model.decoder_kflop, speed),
-            xytext=(6, 5),
+            # Above and below by turns: neighbours lie close.
+            xytext=(6, -13 if number % 2 else 5),
             textcoords="offset points",
             color=colour,
             fontsize=10,
@@ -123,7 +125,7 @@ def _draw_parts(axes: Axes, times: DeviceTimes) -> None:
         axes.barh(names, widths, left=ends, color=colour, label=DECODER_PARTS.get(part, part), height=0.65)
         ends = [end + width for end, width in zip(ends, widths, strict=True)]
     for name, end in zip(names, ends, strict=True):
-        axes.annotate(f"{end:,.3g}", xy=(end, name), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9)
+        axes.annotate(short(end), xy=(end, name), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9)
     axes.invert_yaxis()
     axes.margins(x=0.1)
     _plain(axes, "milliseconds per megapixel to decode", "")
