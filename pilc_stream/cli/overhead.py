@@ -13,7 +13,7 @@ from pilc_stream.cli.options import Size, debug_option, json_option
 @click.option("--profile", default="fast", show_default=True, help="As for `pilc compress`.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of job and stages.  [default: the cores]")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Rounds; medians are shown.")
-@click.option("--shard-size", type=Size(), default="8MiB", show_default=True, help="As for `pilc compress`.")
+@click.option("--shard-size", type=Size(), default="128MiB", show_default=True, help="As for `pilc compress`.")
 @click.option("--actors", is_flag=True, help="Also compare two Ray actors on two cores with one on one core.")
 @json_option
 @debug_option
