@@ -217,6 +217,7 @@ def _spec(plan: JobPlan, placement: Placement) -> WorkerSpec:
         threads=placement.threads,
         verify=settings.verify,
         max_pixels=settings.max_pixels,
+        max_streamed_pixels=settings.max_streamed_pixels,
         keep=settings.keep,
         columns=plan.columns,
     )

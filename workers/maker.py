@@ -61,6 +61,7 @@ class WorkerSpec:
     threads: int
     verify: Verify
     max_pixels: int
+    max_streamed_pixels: int
     columns: pa.Schema
     keep: Keep = "display"
 
@@ -80,6 +81,7 @@ class ShardMaker:
         self._settings = CompressSettings(
             verify=spec.verify,
             max_pixels=spec.max_pixels,
+            max_streamed_pixels=spec.max_streamed_pixels,
             keep=spec.keep,
             decode_threads=decode_threads(spec.threads),
             threads=spec.threads,

@@ -94,6 +94,7 @@ class JobPlan:
             profile=self.profile,
             model_sha256=self.model_sha256,
             max_pixels=self.settings.max_pixels,
+            max_streamed_pixels=self.settings.max_streamed_pixels,
             shard_bytes=self.settings.shard_size,
             columns={field.name: str(field.type) for field in self.columns},
             keep=self.settings.keep,

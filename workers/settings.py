@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from pilc_stream.errors import UsageError
-from pilc_stream.images import DEFAULT_MAX_PIXELS, Keep
+from pilc_stream.images import DEFAULT_MAX_PIXELS, DEFAULT_MAX_STREAMED_PIXELS, Keep
 from pilc_stream.pipeline.plan import DEFAULT_SHARD_BYTES
 from pilc_stream.pipeline.sources import AUTO, KINDS
 
@@ -37,7 +37,8 @@ class JobSettings:
     `on_existing`: what to do where the destination holds a data set: go on with it if it is the same job, refuse, or
     delete it first. `retry_failed`: also redo the committed shards that hold records that failed.
     `verify`: which payloads are decoded again and compared before they are written.
-    `max_pixels`: larger images count as undecodable. `keep`: what of a file comes along with its pixels.
+    `max_pixels`: larger images are coded from bands of rows where their format allows that, up to
+    `max_streamed_pixels`; others count as undecodable. `keep`: what of a file comes along with its pixels.
     `storage_options`: for sources and destination.
     """
 
@@ -60,6 +61,7 @@ class JobSettings:
     verify: Verify = "all"
     limit: int | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
+    max_streamed_pixels: int = DEFAULT_MAX_STREAMED_PIXELS
     keep: Keep = "display"
     storage_options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -80,6 +82,10 @@ class JobSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{_flag(name)}: {value} is not possible; give at least 1.")
+        if self.max_streamed_pixels < 0:
+            raise UsageError(
+                f"--max-streamed-pixels: {self.max_streamed_pixels} is not possible; give 0 to stream none, or more."
+            )
         if self.workers is not None and self.workers < 0:
             raise UsageError(f"--workers: {self.workers} is not possible; give 0 to work without Ray, or more.")
         if self.gpus_per_worker is not None:

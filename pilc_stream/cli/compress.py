@@ -110,7 +110,13 @@ if TYPE_CHECKING:
 @click.option(
     "--max-pixels",
     type=click.IntRange(min=1),
-    help="Keep larger images as they came, as failed: they may be decompression bombs.  [default: 134217728]",
+    help="Largest image that is decoded whole; larger ones are coded from bands of rows.  [default: 134217728]",
+)
+@click.option(
+    "--max-streamed-pixels",
+    type=click.IntRange(min=0),
+    help="Keep images above both limits as they came, as failed: they may be decompression bombs. Between the two, so "
+    "are those whose rows cannot be read in bands, such as JPEG.  [default: 1073741824]",
 )
 @storage_option
 @click.option("--failed-ok", is_flag=True, help="End with code 0 even where records failed and were kept as they came.")
@@ -134,7 +140,7 @@ def compress(failed_ok: bool, dry_run: bool, as_json: bool, **flags: Any) -> Non
       pilc compress 's3://bucket/shards/*.tar' s3://bucket/dataset --storage-option profile=research
       pilc compress --settings job.toml
     """
-    from pilc_stream.images import DEFAULT_MAX_PIXELS
+    from pilc_stream.images import DEFAULT_MAX_PIXELS, DEFAULT_MAX_STREAMED_PIXELS
     from workers.job import plan_job
     from workers.settings import JobSettings
 
@@ -142,6 +148,8 @@ def compress(failed_ok: bool, dry_run: bool, as_json: bool, **flags: Any) -> Non
     if flags["workers"] == 0 and context.get_parameter_source("ray_address") is ParameterSource.ENVIRONMENT:
         flags["ray_address"] = None
     flags["max_pixels"] = flags["max_pixels"] or DEFAULT_MAX_PIXELS
+    if flags["max_streamed_pixels"] is None:
+        flags["max_streamed_pixels"] = DEFAULT_MAX_STREAMED_PIXELS
     settings = JobSettings(**flags)
     if dry_run:
         plan = plan_job(settings)

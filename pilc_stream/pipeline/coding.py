@@ -20,6 +20,7 @@ from pilc_stream.codecs.lossy import fidelity
 from pilc_stream.errors import DeviceError, FormatError, ModelError
 from pilc_stream.images import Pixels
 from pilc_stream.pipeline.again import MISFIT_STAGE
+from pilc_stream.pipeline.large import banded_fault, encode_banded
 from pilc_stream.pipeline.loading import LoadedImage
 from pilc_stream.pipeline.statistics import BITS_PER_STEP, ShardStatistics
 from pilc_stream.records.payload import parse_header
@@ -62,6 +63,7 @@ class Coder:
         payloads: list[bytes | None] = [None] * len(batch)
         with self.statistics.times.measure("code"):
             self._encode(batch, payloads)
+            self._encode_large(batch, payloads)
         for index, image in enumerate(batch):
             payload = payloads[index]
             if payload is not None and len(payload) > len(image.data):
@@ -69,6 +71,7 @@ class Coder:
                 payloads[index] = None
         with self.statistics.times.measure("verify"):
             self._check(batch, payloads)
+            self._check_large(batch, payloads)
         return [self._record(image, payload) for image, payload in zip(batch, payloads, strict=True)]
 
     def _encode(self, batch: Sequence[LoadedImage], payloads: list[bytes | None]) -> None:
@@ -119,6 +122,41 @@ class Coder:
                 payloads[index] = None
                 self._failed(batch[index].key, "verify", fault)
 
+    def _encode_large(self, batch: Sequence[LoadedImage], payloads: list[bytes | None]) -> None:
+        """The same for images that are read in bands, one after the other."""
+        for index, image in enumerate(batch):
+            if image.banded is None:
+                continue
+            try:
+                payloads[index] = encode_banded(self._codec, image)
+            except (DeviceError, ModelError):
+                raise
+            except Exception as error:
+                self._failed(image.key, "encode", _describe(error))
+                continue
+            self._failures_in_a_row["encode"] = 0
+            if payloads[index] is None and not image.error:
+                self.statistics.fallback[NOT_SMALLER] += 1
+
+    def _check_large(self, batch: Sequence[LoadedImage], payloads: list[bytes | None]) -> None:
+        """Decode payloads of such images again, in bands."""
+        for index, image in enumerate(batch):
+            payload = payloads[index]
+            if image.banded is None or payload is None or not self._is_checked(image.key):
+                continue
+            try:
+                fault = banded_fault(self._decoder, payload, image)
+            except (DeviceError, ModelError):
+                raise
+            except Exception as error:
+                fault = _describe(error)
+            if fault is None:
+                self._failures_in_a_row["verify"] = 0
+                self.statistics.verified += 1
+            else:
+                payloads[index] = None
+                self._failed(image.key, "verify", fault)
+
     def _is_checked(self, key: str) -> bool:
         if self._verify == "sample":
             digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
@@ -149,7 +187,7 @@ class Coder:
         for misfit in image.misfits:
             self.statistics.misfits += 1
             self.errors.append(RecordError(image.key, MISFIT_STAGE, misfit))
-        header, pixels, statistics = image.header, image.pixels, self.statistics
+        header, pixels, statistics = image.header, image.known, self.statistics
         codec, model = (SOURCE_CODEC, "") if payload is None else self._made_by(payload)
         # Pixels know their shape better than a header does: some formats turn the image while it is decoded.
         height, width = pixels.array.shape[:2] if pixels else (header.height, header.width) if header else (0, 0)

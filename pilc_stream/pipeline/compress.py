@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from pilc_stream.codecs import Codec, Decoder
 from pilc_stream.errors import StorageError, UsageError
-from pilc_stream.images import DEFAULT_MAX_PIXELS, Keep
+from pilc_stream.images import DEFAULT_MAX_PIXELS, DEFAULT_MAX_STREAMED_PIXELS, Keep
 from pilc_stream.pipeline.again import KeptShard
 from pilc_stream.pipeline.assembly import Assembly
 from pilc_stream.pipeline.coding import Coder, Verify
@@ -41,11 +41,13 @@ BatchProgress = Callable[[Sequence[Record], StageTimes], None]
 
 @dataclass(frozen=True, slots=True)
 class CompressSettings:
-    """How a shard is made. `max_pixels` and `keep` change what it holds; the others trade time for memory or trust.
+    """How a shard is made. The limits of pixels and `keep` change what it holds; the others trade time for memory or
+    trust.
 
     `verify`: which payloads are decoded again and compared before they are written.
     `batch_pixels`: pixels coded together; about two batches are in memory, four bytes a pixel and the codec's needs.
-    `max_pixels`: images above it count as undecodable.
+    `max_pixels`: images above it are not decoded whole but coded from bands of rows, with a few of them in memory,
+    where their format allows that, up to `max_streamed_pixels` (0: none are); others count as undecodable.
     `keep`: what comes along with pixels: all that affects display, nothing, or the source file byte for byte.
     `read_ahead_bytes`: source bytes fetched ahead of the decoder, by `read_threads` threads (they mostly wait).
     `decode_threads`: threads that decode image files.
@@ -55,6 +57,7 @@ class CompressSettings:
     verify: Verify = "all"
     batch_pixels: int = DEFAULT_BATCH_PIXELS
     max_pixels: int = DEFAULT_MAX_PIXELS
+    max_streamed_pixels: int = DEFAULT_MAX_STREAMED_PIXELS
     keep: Keep = "display"
     read_ahead_bytes: int = 32 << 20
     read_threads: int = 8
@@ -196,6 +199,7 @@ def _coded(
     limits = LoadLimits(
         batch_pixels=settings.batch_pixels,
         max_pixels=settings.max_pixels,
+        max_streamed_pixels=settings.max_streamed_pixels,
         keep=settings.keep,
         read_ahead_bytes=settings.read_ahead_bytes,
         read_threads=settings.read_threads,

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from pilc_stream.errors import FormatError, ImageError, PilcError, StorageError, UsageError
 from pilc_stream.images import DEFAULT_MAX_PIXELS, Pixels, decode_image, encode_png, source_of
+from pilc_stream.pipeline.large import export_large, is_large
 from pilc_stream.pipeline.naming import Names, unsafe
 from pilc_stream.pipeline.reading import (
     BATCH_RAW_BYTES,
@@ -216,6 +217,8 @@ class _Export:
                 self._failed.append(Finding(entry.path, row.key, fault))
             elif is_source:
                 images.append(_Image(entry.path, row.key, payload, None))
+            elif is_large(row) and self._names is not None:
+                self._count(self._write_large(entry, row, payload, self._names[row.key]))
             else:
                 coded.append((row, payload))
         decoded = decode_each(self._decoder, [payload for _, payload in coded])
@@ -254,6 +257,16 @@ class _Export:
             return _Written(image.key, "", 0, False, Finding(image.shard, image.key, str(error)))
         return _Written(image.key, name, len(data), as_it_came, None)
 
+    def _write_large(self, entry: ShardEntry, row: Row, payload: bytes, name: str) -> _Written:
+        """Decode and write what is too large to be held, here and now."""
+        try:
+            file_bytes = export_large(self._decoder, row, payload, self._target, name, self._format == "png")
+        except (FormatError, ImageError, StorageError) as error:
+            if isinstance(error, StorageError) and error.errno not in _NAME_ERRORS:
+                raise
+            return _Written(row.key, "", 0, False, Finding(entry.path, row.key, str(error)))
+        return _Written(row.key, name, file_bytes, False, None)
+
     def _render(self, image: _Image) -> tuple[str, bytes, bool]:
         """The file's name and bytes, and whether these are the source's own."""
         pixels = image.pixels
@@ -271,15 +284,17 @@ class _Export:
     def _settle(self, running: Sequence[Future[_Written]]) -> None:
         """Wait for files that are being written and count them. Raises what ended one of them."""
         for future in running:
-            written = future.result()
-            if written.fault is not None:
-                self._failed.append(written.fault)
-                continue
-            self._files += 1
-            self._file_bytes += written.file_bytes
-            self._as_they_came += written.as_it_came
-            if self._names and written.name == self._names.renamed.get(written.key):
-                self._renamed[written.key] = written.name
+            self._count(future.result())
+
+    def _count(self, written: _Written) -> None:
+        if written.fault is not None:
+            self._failed.append(written.fault)
+            return
+        self._files += 1
+        self._file_bytes += written.file_bytes
+        self._as_they_came += written.as_it_came
+        if self._names and written.name == self._names.renamed.get(written.key):
+            self._renamed[written.key] = written.name
 
 
 @dataclass(frozen=True, slots=True)

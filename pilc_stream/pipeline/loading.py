@@ -19,12 +19,15 @@ from typing import Any
 
 from pilc_stream.errors import ImageError, StorageError
 from pilc_stream.images import (
+    BandedImage,
     ImageHeader,
     Keep,
+    NotBanded,
     NotRepresentable,
     Pixels,
     decode_image,
     framed,
+    open_bands,
     pixel_sha256,
     probe_image,
 )
@@ -59,9 +62,10 @@ PIECE_BYTES = 8 << 20
 class LoadedImage:
     """A sample that was read, and what became of it.
 
-    Exactly one of `pixels`, `refusal` and `error` is set: it was decoded, it is sound but not taken (and why), or
-    it cannot be had (and why; `failed_stage` says whether it could not be read or decoded). `header` is None for what
-    cannot be decoded: its header proves nothing. `pixel_sha256` is empty without pixels. `columns`, `misfits`: as those
+    Exactly one of `pixels`, `banded`, `refusal` and `error` is set: it was decoded, it is so large that it is read in
+    bands of rows while it is coded, it is sound but not taken (and why), or it cannot be had (and why; `failed_stage`
+    says whether it could not be read or decoded). `header` is None for what cannot be decoded: its header proves
+    nothing. `pixel_sha256` is empty without pixels, and until they are coded in bands. `columns`, `misfits`: as those
     of the sample.
     """
 
@@ -70,6 +74,7 @@ class LoadedImage:
     source_sha256: bytes
     header: ImageHeader | None = None
     pixels: Pixels | None = None
+    banded: BandedImage | None = None
     pixel_sha256: bytes = b""
     refusal: str = ""
     error: str = ""
@@ -77,11 +82,17 @@ class LoadedImage:
     columns: Mapping[str, Any] = field(default_factory=dict)
     misfits: tuple[str, ...] = ()
 
+    @property
+    def known(self) -> Pixels | None:
+        """The pixels, or what stands for those that are read in bands: shape, mode and metadata are right."""
+        return self.banded.stand_in if self.banded else self.pixels
+
 
 @dataclass(frozen=True, slots=True)
 class LoadLimits:
     """`batch_pixels`: pixels decoded at a time; `read_ahead_bytes`: source bytes fetched ahead; the rest as named.
 
+    `max_pixels`: of an image that is decoded whole; `max_streamed_pixels`: of one that is read in bands of rows.
     `keep`: what comes along with the pixels.
     """
 
@@ -91,6 +102,7 @@ class LoadLimits:
     read_threads: int
     decode_threads: int
     keep: Keep = "display"
+    max_streamed_pixels: int = 0
 
 
 def load_batches(
@@ -127,10 +139,10 @@ class _Reading:
     """A part, or some small files, being read piece by piece: `future` is the next one."""
 
     def __init__(
-        self, parts: Sequence[Part], max_pixels: int, only: Set[str] | None, readers: ThreadPoolExecutor
+        self, parts: Sequence[Part], limits: LoadLimits, only: Set[str] | None, readers: ThreadPoolExecutor
     ) -> None:
         self._samples = _samples(parts)
-        self._max_pixels = max_pixels
+        self._limits = limits
         self._only = only
         self._readers = readers
         self.future: Future[_Piece] = readers.submit(self._read)
@@ -146,7 +158,7 @@ class _Reading:
         read_bytes = 0
         for sample in self._samples:
             if self._only is None or sample.key in self._only:
-                images.append(_probe(sample, self._max_pixels))
+                images.append(_probe(sample, self._limits))
                 read_bytes += len(sample.data)
             if read_bytes >= PIECE_BYTES:
                 return _Piece(images, False, time.perf_counter() - start)
@@ -179,7 +191,7 @@ def _fetched(
 
     while window or groups:
         while groups and has_room(groups[0]):
-            window.append(_Reading(groups.popleft(), limits.max_pixels, only, readers))
+            window.append(_Reading(groups.popleft(), limits, only, readers))
             ahead_bytes += window[-1].ahead_bytes
         piece = window[0].future.result()
         times.read += piece.seconds
@@ -269,7 +281,7 @@ def _collect(futures: list[Future[tuple[list[LoadedImage], float]]], times: Stag
     return [image for portion, _ in results for image in portion]
 
 
-def _probe(sample: Sample, max_pixels: int) -> LoadedImage:
+def _probe(sample: Sample, limits: LoadLimits) -> LoadedImage:
     image = LoadedImage(
         sample.key,
         sample.data,
@@ -281,7 +293,8 @@ def _probe(sample: Sample, max_pixels: int) -> LoadedImage:
         image.error, image.failed_stage = sample.fault, "read"
         return image
     try:
-        image.header = probe_image(sample.data, max_pixels=max_pixels)
+        most, limit = max((limits.max_pixels, "max_pixels"), (limits.max_streamed_pixels, "max_streamed_pixels"))
+        image.header = probe_image(sample.data, max_pixels=most, limit=limit)
     except ImageError as error:
         image.error = str(error)
     return image
@@ -297,6 +310,9 @@ def _decode(portion: list[LoadedImage], limits: LoadLimits) -> tuple[list[Loaded
 
 def _decode_one(image: LoadedImage, limits: LoadLimits) -> None:
     try:
+        if image.header is not None and image.header.pixels > limits.max_pixels:
+            _open_large(image, image.header, limits)
+            return
         image.pixels = decode_image(image.data, max_pixels=limits.max_pixels, metadata=limits.keep != "pixels")
         if limits.keep == "source":
             image.pixels = framed(image.data, image.pixels)
@@ -308,3 +324,19 @@ def _decode_one(image: LoadedImage, limits: LoadLimits) -> None:
         image.header, image.refusal = refusal.header, refusal.reason
     except ImageError as error:
         image.header, image.error = None, str(error)
+
+
+def _open_large(image: LoadedImage, header: ImageHeader, limits: LoadLimits) -> None:
+    """Open what is not decoded whole. Raises as `images.open_bands`; ImageError also for what has no bands."""
+    try:
+        opened = open_bands(image.data, max_pixels=limits.max_streamed_pixels, metadata=limits.keep != "pixels")
+    except NotBanded as reason:
+        raise ImageError(
+            f"the {header.format} header says {header.width}x{header.height} pixels, above the limit of "
+            f"{limits.max_pixels} for images that are decoded whole, and {reason}; raise max_pixels if the file is to "
+            "be trusted and there is memory for it"
+        ) from reason
+    if limits.keep == "source":
+        image.refusal = NOT_REBUILT
+    else:
+        image.banded = opened

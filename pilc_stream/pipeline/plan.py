@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pilc_stream.errors import UsageError
-from pilc_stream.images import Keep
+from pilc_stream.images import DEFAULT_MAX_STREAMED_PIXELS, Keep
 from pilc_stream.pipeline.sources import Part
 
 PLAN_VERSION = 1
@@ -100,6 +100,7 @@ def job_fingerprint(
     profile: str,
     model_sha256: str,
     max_pixels: int,
+    max_streamed_pixels: int = DEFAULT_MAX_STREAMED_PIXELS,
     shard_bytes: int = DEFAULT_SHARD_BYTES,
     max_images: int = MAX_SHARD_IMAGES,
     columns: Mapping[str, str] | None = None,
@@ -109,7 +110,7 @@ def job_fingerprint(
 
     Devices, threads, batches and verification are left out: they change how fast the same bytes come. The values are
     JSON scalars, compared field by field under these names; `columns`, the names and types of the user's own columns,
-    is left out where there are none, `keep` where it is the usual one.
+    is left out where there are none, `keep` and `max_streamed_pixels` where they are the usual ones.
     """
     _check_limits(shard_bytes, max_images)
     return {
@@ -124,6 +125,7 @@ def job_fingerprint(
         "source_bytes": listing.source_bytes,
         "listing_sha256": listing.sha256,
         **({"columns": dict(columns)} if columns else {}),
+        **({"max_streamed_pixels": max_streamed_pixels} if max_streamed_pixels != DEFAULT_MAX_STREAMED_PIXELS else {}),
         **({"keep": keep} if keep != "display" else {}),
     }
 

@@ -11,7 +11,7 @@ from click.testing import Result
 
 from pilc_stream.cli.compress import compress
 from pilc_stream.cli.options import Size
-from pilc_stream.images import DEFAULT_MAX_PIXELS
+from pilc_stream.images import DEFAULT_MAX_PIXELS, DEFAULT_MAX_STREAMED_PIXELS
 from pilc_stream.pipeline.verify import verify_dataset
 from pilc_stream.records.manifest import Manifest
 from workers.settings import JobSettings
@@ -41,9 +41,10 @@ def test_defaults_are_those_of_the_settings() -> None:
     context = compress.make_context("compress", ["a", "b"])
     given = {name: value for name, value in context.params.items() if name in defaults}
 
-    # The number in the help text stands for a default that would be slow to import.
-    assert given.pop("max_pixels") is None
-    assert f"[default: {DEFAULT_MAX_PIXELS}]" in next(p for p in compress.params if p.name == "max_pixels").help
+    # The numbers in the help text stand for defaults that would be slow to import.
+    for name, default in (("max_pixels", DEFAULT_MAX_PIXELS), ("max_streamed_pixels", DEFAULT_MAX_STREAMED_PIXELS)):
+        assert given.pop(name) is None
+        assert f"[default: {default}]" in next(p for p in compress.params if p.name == name).help
     del given["sources"], given["destination"], given["storage_options"]
     assert given == {name: defaults[name] for name in given}
 
