@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pilc_stream.errors import UsageError, VerifyError
-from pilc_stream.reports.lossy_files import LOSSY_NAMES, lossy_report, write_lossy_report
+from pilc_stream.reports.lossy_files import LOSSY_NAMES, lossy_json_text, lossy_report, write_lossy_report
 from pilc_stream.reports.lossy_markdown import (
     lossy_models_table,
     lossy_rates_table,
@@ -25,7 +25,11 @@ from pilc_stream.reports.lossy_plot import lossy_digest
 from pilc_stream.reports.lossy_profiles import peer_codec, profile_codec, profile_codecs
 from pilc_stream.reports.lossy_report import build_lossy_report
 from pilc_stream.reports.lossy_times import add_times, with_coders
+from pilc_stream.reports.plot import DESCRIBED
 from pilc_stream.reports.sets import ImageSet
+from pilc_stream.reports.tables import MEASURED, TABLES, recorded_report
+
+ROOT = Path(__file__).resolve().parents[2]
 
 IMAGE = np.add.outer(np.arange(24) * 5, np.arange(32) * 4)[:, :, None].repeat(3, axis=2).astype(np.uint8)
 
@@ -202,3 +206,18 @@ def test_recorded_curves_and_courses_are_whole() -> None:
     for course in report.courses:
         assert course["course"][-1]["step"] <= course["recipe"]["steps"]
         assert {"device", "date", "versions"} <= course.keys()
+
+
+WRITE = "run: python -m pilc_stream.reports.tables README.md"
+
+
+def test_readme_and_report_show_the_recorded_runs() -> None:
+    report, text = lossy_report(), (ROOT / "README.md").read_text()
+    for name in ("lossy-savings", "lossy-models"):
+        assert f"<!-- table: {name} -->\n{TABLES[name](recorded_report())}" in text, WRITE
+    markdown, document, picture, drawing = (MEASURED / name for name in LOSSY_NAMES)
+    assert markdown.read_text() == whole_lossy_report(report), WRITE
+    assert document.read_text() == lossy_json_text(report), WRITE
+    with Image.open(picture) as image:
+        assert image.info["Description"] == DESCRIBED + lossy_digest(report), WRITE
+    assert lossy_digest(report) in drawing.read_text(), WRITE
