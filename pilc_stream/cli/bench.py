@@ -131,14 +131,13 @@ def bench(
 
 
 def _roofline(profiles: Sequence[str]) -> tuple[dict[str, Any], str]:
-    from pilc_stream.models.model import load_model
     from pilc_stream.models.shipped import preset_bytes
     from pilc_stream.reports.roofline import ceilings, roofline, table
 
     lines = []
     for name in profiles:
         messages().print(f"compiling {name}")
-        lines += [roofline(card, name, load_model(preset_bytes(name)).spec) for card in ceilings()]
+        lines += [roofline(card, name, preset_bytes(name)) for card in ceilings()]
     return {"rooflines": [line.to_json() for line in lines]}, table(lines)
 
 

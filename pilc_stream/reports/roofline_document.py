@@ -1,13 +1,14 @@
 """The recorded roofline and its table in `backends/cuda/ROOFLINE.md`.
 
 ``python -m pilc_stream.reports.roofline_document`` compiles the kernels of every shipped profile for every card of
-`ceilings.json`, for some minutes, and writes both files.
+`ceilings.json`, for some minutes, and writes both files; with names of profiles, those alone anew.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 from pilc_stream.reports.roofline import Roofline, table
@@ -29,16 +30,16 @@ def with_table(text: str) -> str:
 
 
 def main() -> None:
-    """Write the record and the table."""
-    from pilc_stream.models.model import load_model
-    from pilc_stream.models.shipped import preset_bytes, wave_preset_names
+    """Write the record, or that of the profiles named on the command line anew, and the table."""
+    from pilc_stream.models.shipped import lossless_preset_names, preset_bytes
     from pilc_stream.reports.machine import machine_facts
     from pilc_stream.reports.roofline import ceilings, roofline
 
-    lines = []
-    for name in wave_preset_names():
-        spec = load_model(preset_bytes(name)).spec
-        lines += [roofline(card, name, spec) for card in ceilings()]
+    named = sys.argv[1:]
+    lines = [line for line in recorded() if line.profile not in named] if named else []
+    for name in named or lossless_preset_names():
+        lines += [roofline(card, name, preset_bytes(name)) for card in ceilings()]
+    lines.sort(key=lambda line: line.profile)
     record = {"machine": machine_facts(), "rooflines": [line.to_json() for line in lines]}
     RECORD.write_text(json.dumps(record, indent=2) + "\n")
     DOCUMENT.write_text(with_table(DOCUMENT.read_text()))

@@ -7,9 +7,19 @@ import pytest
 pytest.importorskip("numba_cuda", reason="Numba-CUDA is not installed")
 
 from pilc_stream.backends.cuda.proof import Resources, Work
-from pilc_stream.models.model import load_model
-from pilc_stream.models.shipped import preset_bytes, wave_preset_names
-from pilc_stream.reports.roofline import REALISTIC, Roofline, ceilings, roof, roofline, table, wavefront
+from pilc_stream.models.shipped import lossless_preset_names, preset_bytes
+from pilc_stream.records.tiling import Tiling
+from pilc_stream.reports.roofline import (
+    REALISTIC,
+    Roofline,
+    ceilings,
+    pilc_rounds,
+    roof,
+    roofline,
+    table,
+    wave_roof,
+    wavefront,
+)
 from pilc_stream.reports.roofline_document import DOCUMENT, recorded, with_table
 
 
@@ -30,14 +40,16 @@ def test_bounds_follow_the_card() -> None:
     assert v100.pixels_per_s == REALISTIC * 80 * 1.53e9 * 64 / 1000
     assert h200.pixels_per_s > v100.pixels_per_s
     assert v100.blocks == 8
-    walk = roof("V100", Resources("walk", (7, 0), 128, 0, 0, 40_000), Work("walk", 1000, 0, 0, 100, 90))
+    walk = wave_roof("V100", Resources("walk", (7, 0), 128, 0, 0, 40_000), Work("walk", 1000, 0, 0, 100, 90), 8)
     assert walk.blocks == 2
     assert walk.bounds["integer"] < v100.bounds["integer"]
-    decode = roof("V100", Resources("decode", (7, 0), 128, 0, 0, 40_000), Work("decode", 1000, 0, 0, 100, 90))
+    decode = wave_roof("V100", Resources("decode", (7, 0), 128, 0, 0, 40_000), Work("decode", 1000, 0, 0, 100, 90), 8)
     assert decode.bounds["latency"] < walk.bounds["latency"]
-    line = Roofline("V100", "any", {"decode": decode, "walk": walk, "model": v100})
+    kernels = {"decode": decode, "walk": walk, "model": v100}
+    line = Roofline("V100", "any", 8, kernels, ("walk", "model"), ("decode",))
     assert line.encode_mb_per_s == pytest.approx(3e-6 / (1 / walk.pixels_per_s + 1 / v100.pixels_per_s))
     assert "| V100 | any |" in table([line])
+    assert line.picture_seconds is not None
     low, high = line.picture_seconds
     # 48 tiles of at most 228 x 256, one on a multiprocessor: the steps of one.
     assert 738 - 60 < low * 1.53e9 / 2 / 1000 < 766 * 6
@@ -54,7 +66,7 @@ def test_every_card_is_described_with_its_source() -> None:
 
 @pytest.mark.slow
 def test_fast_is_predicted_to_do_a_gigabyte_each_way_on_a_v100() -> None:
-    line = roofline("V100", "fast", load_model(preset_bytes("fast")).spec)
+    line = roofline("V100", "fast", preset_bytes("fast"))
     print(table([line]))
     assert min(line.encode_mb_per_s, line.decode_mb_per_s) >= 1000
 
@@ -63,15 +75,42 @@ def test_the_document_shows_the_record() -> None:
     text = DOCUMENT.read_text()
     assert with_table(text) == text, "run: python -m pilc_stream.reports.roofline_document"
     assert {(line.card, line.profile) for line in recorded()} == {
-        (card, profile) for card in ceilings() for profile in wave_preset_names()
+        (card, profile) for card in ceilings() for profile in lossless_preset_names()
     }
 
 
 def test_the_recorded_predictions_reach_the_goals_on_a_v100() -> None:
     v100 = {line.profile: line for line in recorded() if line.card == "V100"}
-    for profile, goal in (("fast", 1000), ("high", 200)):
+    for profile, goal in (("fast", 1000), ("high", 200), ("pilc", 200)):
         assert min(v100[profile].encode_mb_per_s, v100[profile].decode_mb_per_s) >= goal
-    assert all(line.kernels["decode"].resources.spill_bytes == 0 for line in v100.values())
+    assert all(one.resources.spill_bytes == 0 for line in v100.values() for one in line.kernels.values())
+
+
+def test_the_recorded_predictions_for_pilc_on_an_h200() -> None:
+    line = next(line for line in recorded() if (line.card, line.profile) == ("H200", "pilc"))
+    assert min(line.encode_mb_per_s, line.decode_mb_per_s) >= 2000
+
+
+def test_tiles_are_those_of_the_model() -> None:
+    assert {line.profile: line.tile_log2 for line in recorded()}["max"] == 9
+    # A step of such a tile has 256 pixels.
+    wide = wave_roof("H200", Resources("walk", (9, 0), 128, 0, 0, 40_000), Work("walk", 1000, 0, 0, 100, 90), 9, 256)
+    small = wave_roof("H200", Resources("walk", (9, 0), 128, 0, 0, 40_000), Work("walk", 1000, 0, 0, 100, 90), 8, 128)
+    assert (small.blocks, wide.blocks) == (4, 2)
+    assert wide.bounds["integer"] > small.bounds["integer"]
+
+
+def test_what_fits_no_multiprocessor_is_said() -> None:
+    large = wave_roof("V100", Resources("decode", (7, 0), 128, 0, 0, 97 << 10), Work("decode", 1000, 0, 0, 100, 90), 8)
+    line = Roofline("V100", "any", 8, {"decode": large}, ("decode",), ("decode",))
+    assert (large.blocks, line.decode_mb_per_s, line.picture_seconds) == (0, 0, None)
+    assert table([line]).count("no block fits") == 4
+
+
+def test_what_pilc_does_one_after_the_other() -> None:
+    tiling = Tiling(256, 256, 8)
+    rounds = [pilc_rounds(kernel, tiling) for kernel in ("blocks", "residuals", "lanes", "undo", "choose")]
+    assert rounds == [2048, 12288, 12288, 766, 0]
 
 
 def test_a_roofline_goes_through_json() -> None:

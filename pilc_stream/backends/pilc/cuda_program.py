@@ -181,10 +181,12 @@ class PilcProgram:
         rows, columns = tiles.grid
         size = tiles.height * tiles.width
         symbols = 2 * tiles.blocks + tiles.channels * size
-        self._each("block_intervals", stream, tiles.number * tiles.blocks, choices, tiles.number, rows, columns, symbols,
-                   *self._block_tables, intervals)  # fmt: skip
-        self._each("residual_intervals", stream, tiles.number * size, tiles.jobs, *tiles.shape, pixels, self._predictors,
-                   self._cdf, choices, tables, intervals)  # fmt: skip
+        about = (choices, tiles.number, rows, columns, symbols, *self._block_tables)
+        self._each("block_intervals", stream, tiles.number * tiles.blocks, *about, intervals)
+        self._each(
+            "residual_intervals", stream, tiles.number * size, tiles.jobs, *tiles.shape, pixels, self._predictors,
+            self._cdf, choices, tables, intervals
+        )  # fmt: skip
 
     def lanes(self, stream: Any, tiles: Tiles, intervals: Any, words: Any, states: Any, lengths: Any) -> None:
         """Code the symbols."""
