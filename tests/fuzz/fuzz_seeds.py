@@ -9,13 +9,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from small_lossy import small_lossy_model
 from small_model import small_model
 from small_pilc import small_pilc_model
 
 from pilc_stream.backends import open_engine
+from pilc_stream.backends.lossy import open_lossy_engine
 from pilc_stream.backends.pilc import open_pilc_engine
+from pilc_stream.codecs import Decoder
 from pilc_stream.codecs.choice import ChoosingCodec
 from pilc_stream.codecs.deep import DeepCodec
+from pilc_stream.codecs.lossy import LossyCodec
 from pilc_stream.codecs.pilc import PilcCodec
 from pilc_stream.codecs.planes import indexed, pack_planes, split
 from pilc_stream.codecs.raw import RawCodec
@@ -33,7 +37,8 @@ PALETTE = pack_extras([Chunk(b"PLTE", bytes(range(12))), Chunk(b"tRNS", b"\x00\x
 @cache
 def model_files() -> dict[bytes, bytes]:
     """The models of the payloads, by short digest."""
-    return {model.short_digest: model.file_bytes for model in (small_model(), small_pilc_model())}
+    made = (small_model(), small_pilc_model(), small_lossy_model())
+    return {model.short_digest: model.file_bytes for model in made}
 
 
 def models(digest: bytes) -> bytes | None:
@@ -65,6 +70,7 @@ def payloads() -> dict[str, tuple[Image, bytes]]:
     wave, webp, deep, raw = WaveCodec(small_model(), open_engine("cpu")), WebpCodec(4), DeepCodec(4), RawCodec()
     tiled = WaveCodec(small_model(), open_engine("cpu"), 4)
     choice, blocks = ChoosingCodec(wave), PilcCodec(small_pilc_model(), open_pilc_engine("cpu"), 4)
+    lossy = LossyCodec(small_lossy_model(), open_lossy_engine("cpu"), quality=1, tile_log2=4)
     made: dict[str, tuple[Image, bytes]] = {}
     for shape in SHAPES:
         for number, (name, image) in enumerate(pictures(*shape)):
@@ -78,6 +84,9 @@ def payloads() -> dict[str, tuple[Image, bytes]]:
                 made[f"wave {label}"] = image, (raw if tiled.refuses(image) else tiled).encode([image], [extras])[0]
             if blocks.refuses(image) is None and number % 2 == 0:
                 made[f"pilc {label}"] = image, blocks.encode([image], [extras])[0]
+            if lossy.refuses(image) is None and number % 4 == 0:
+                payload = lossy.encode([image], [extras])[0]
+                made[f"lossy {label}"] = Decoder("cpu", models=models).decode([payload])[0], payload
             if image.ndim == 3 and image.shape[2] in (2, 4) and number % 3 == 0:
                 whole = indexed(split(image))
                 parts = [deep.encode([part])[0] for part in whole.parts]
