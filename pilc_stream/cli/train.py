@@ -13,9 +13,11 @@ from pilc_stream.cli.options import debug_option, json_option
 from pilc_stream.errors import UsageError
 
 if TYPE_CHECKING:
+    from pilc_stream.models.lossy import LossyModel
     from pilc_stream.models.model import WaveModel
     from pilc_stream.models.pilc import PilcModel
     from pilc_stream.training.lossy.family_train import FamilyProgress, TrainedFamily
+    from pilc_stream.training.lossy.light_train import LightProgress
     from pilc_stream.training.train import TrainProgress
 
 
@@ -64,6 +66,8 @@ def train(
     try:
         from pilc_stream.training.lossy.family_recipe import find_family_recipe
         from pilc_stream.training.lossy.family_train import train_family
+        from pilc_stream.training.lossy.light_recipe import find_light_recipe
+        from pilc_stream.training.lossy.light_train import train_light
         from pilc_stream.training.recipe import load_recipe
         from pilc_stream.training.train import train as run
         from pilc_stream.training.vq.recipe import find_pilc_recipe
@@ -73,13 +77,18 @@ def train(
 
     if model.exists():
         raise UsageError(f"{model} exists; a model is never edited: give another name")
-    trained: WaveModel | PilcModel | TrainedFamily
+    trained: WaveModel | PilcModel | TrainedFamily | LossyModel
+    of_light = find_light_recipe(recipe)
     of_pilc, of_family = find_pilc_recipe(recipe), find_family_recipe(recipe, tradeoff)
     if of_family is None and tradeoff is not None:
         raise UsageError("--tradeoff: only members of the lossy family, lossy-a to lossy-g and lossy-final, have one")
     if of_family is not None and start is not None:
         raise UsageError("--start: a member of the lossy family takes over no other run; use --checkpoint")
-    if of_family is not None:
+    if of_light is not None and start is not None:
+        raise UsageError("--start: a light lossy profile takes over no other run; use --checkpoint")
+    if of_light is not None:
+        trained = train_light(of_light, data, checkpoint=checkpoint, progress=_report_light)
+    elif of_family is not None:
         trained = train_family(of_family, data, checkpoint=checkpoint, progress=_report_family)
     elif of_pilc is None:
         trained = run(load_recipe(recipe), data, checkpoint=checkpoint, start=start, progress=_report)
@@ -93,7 +102,11 @@ def train(
     if as_json:
         print_json({"model": str(model), "sha256": trained.sha256, "profile": trained.profile, **trained.recipe})
         return
-    if of_family is not None:
+    if of_light is not None:
+        held_out = ", ".join(
+            f"{each['bpp']} bits per pixel at {each['psnr']} dB" for each in trained.recipe["validation"]
+        )
+    elif of_family is not None:
         held_out = f"{trained.recipe['validation_bpp']} bits per pixel, {trained.recipe['validation_psnr']} dB"
     else:
         held_out = f"{trained.recipe['validation_bits']} bits per sub-pixel"
@@ -109,6 +122,15 @@ def _report(progress: TrainProgress) -> None:
     messages().print(
         f"step {progress.step:,} of {progress.steps:,}: {progress.train_bits:.4f} bits per sub-pixel, "
         f"held out {progress.validation_bits:.4f}, {duration(left)} left"
+    )
+
+
+def _report_light(progress: LightProgress) -> None:
+    left = progress.seconds / progress.step * (progress.steps - progress.step)
+    found = ", ".join(f"{bits:.3f} bits per pixel at {psnr:.2f} dB" for bits, psnr in progress.held_out)
+    messages().print(
+        f"step {progress.step:,} of {progress.steps:,}: loss {progress.loss:.4f}, held out {found}, "
+        f"{duration(left)} left"
     )
 
 

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pilc_stream._version import __version__
 from pilc_stream.errors import UsageError
-from pilc_stream.models.lossy_spec import UNIT
+from pilc_stream.models.lossy import LossyModel
+from pilc_stream.models.lossy_spec import HYPER_STRIDE, UNIT
 from pilc_stream.training.augment import Pixels, oriented, with_halved_colour
 from pilc_stream.training.data import HELD_OUT_EVERY, images_below
+from pilc_stream.training.lossy.export import export_lossy_model
 from pilc_stream.training.lossy.light import KNOTS, LightNet
 from pilc_stream.training.lossy.light_recipe import LightRecipe
+from pilc_stream.training.network import training_dtype
 from pilc_stream.training.optimiser import ADAM_BETAS, Muon
-from pilc_stream.training.train import TrainProgress
 
 WARM_UP_STEPS = 100
 LEAST_SHARE = 0.005
@@ -43,6 +48,16 @@ STEP_PER_TRADEOFF = 26.0
 FIRST_PICTURES = 160
 CHECKED = (0.1, 0.4, 0.7)
 """Trade-offs, as positions between the first and the last, at which held-out pictures are measured."""
+
+
+class LightProgress(NamedTuple):
+    """Where a run stands: `loss`, the mean since the last report; `held_out`, bits per pixel and dB at `CHECKED`."""
+
+    step: int
+    steps: int
+    loss: float
+    held_out: tuple[tuple[float, float], ...]
+    seconds: float
 
 
 class Optimisers:
@@ -90,7 +105,7 @@ def tradeoff(recipe: LightRecipe, position: Tensor) -> Tensor:
 
 
 def collect_pictures(data: Path, recipe: LightRecipe) -> tuple[list[Pixels], list[Pixels]]:
-    """Pictures to train on and those held out: uint8 `(h, w, 3)`, edges of at least `recipe.crop`.
+    """Pictures to train on, at least `recipe.crop` a side, and those held out, edges multiples of 64; uint8.
 
     Raises UsageError where there are too few.
     """
@@ -102,7 +117,7 @@ def collect_pictures(data: Path, recipe: LightRecipe) -> tuple[list[Pixels], lis
         raise UsageError(
             f"training data {data}: fewer than {HELD_OUT_EVERY} images of {recipe.crop} x {recipe.crop} pixels"
         )
-    return parts
+    return parts[0], [_whole_strides(picture) for picture in parts[1]]
 
 
 def drawn(pictures: Sequence[Pixels], recipe: LightRecipe, step: int) -> tuple[Tensor, Tensor]:
@@ -155,30 +170,29 @@ def measured(net: LightNet, pictures: Sequence[Pixels], position: float) -> tupl
     return float(np.mean(bits)), float(np.mean(decibels))
 
 
-def train_light_net(
+def train_light(
     recipe: LightRecipe,
     data: Path,
     *,
     checkpoint: Path | None = None,
-    report_every: float = 120.0,
-    progress: Callable[[TrainProgress], None] = lambda _: None,
-    note: Callable[[str], None] = lambda _: None,
-) -> tuple[LightNet, float]:
-    """Train by the recipe on the images below `data`: the net, and the seconds that it took.
+    report_every: float = 60.0,
+    progress: Callable[[LightProgress], None] = lambda _: None,
+) -> LossyModel:
+    """Train by the recipe on the images below `data` and return the model that ships.
 
-    With `checkpoint`, the run's state is kept there, and a run of the same recipe goes on from it. Raises UsageError
-    where a checkpoint does not fit or the data holds too few images.
+    One image in fifty is held out: the model's recipe says what bits a pixel of theirs takes and how near it comes, at
+    the positions `CHECKED` between the least and the largest trade-off. With `checkpoint`, the run's state is kept
+    there, and a run of the same recipe goes on from it. Raises UsageError where a checkpoint does not fit or the data
+    holds too few images.
     """
     started = time.monotonic()
     pictures, held_out = collect_pictures(data, recipe)
-    held_out = [_whole_strides(picture) for picture in held_out]
     torch.manual_seed(recipe.seed)
     net = LightNet(recipe.architecture())
     first = [oriented(each[: recipe.crop, : recipe.crop], np.random.default_rng(0)) for each in pictures]
     ends = tradeoff(recipe, torch.linspace(0, 1, KNOTS))
-    net.begin(
-        in_units(np.stack(first[:: max(1, len(first) // FIRST_PICTURES)])), UNIT * (ends / STEP_PER_TRADEOFF) ** 0.5
-    )
+    seen = in_units(np.stack(first[:: max(1, len(first) // FIRST_PICTURES)]))
+    net.begin(seen, UNIT * (ends / STEP_PER_TRADEOFF) ** 0.5)
     optimisers = Optimisers(net)
     net.train()
     state = _load(checkpoint, recipe)
@@ -189,7 +203,8 @@ def train_light_net(
         step, seconds = state["step"], state["seconds"]
     total, counted, reported = 0.0, 0, time.monotonic()
     while step < recipe.steps:
-        net.quantise(step >= recipe.steps - recipe.rounded_steps)
+        cycle, left = recipe.cycle_at(step)
+        net.quantise(left <= cycle.rounded_steps)
         torch.manual_seed(recipe.seed + step)
         loss = batch_loss(net, recipe, step, *drawn(pictures, recipe, step))
         optimisers.step(loss, rate_at(recipe, step))
@@ -199,8 +214,7 @@ def train_light_net(
             now = time.monotonic()
             seconds, started = seconds + now - started, now
             found = [measured(net, held_out, position) for position in CHECKED]
-            note(f"step {step}: " + ", ".join(f"{bits:.3f} bpp {psnr:.2f} dB" for bits, psnr in found))
-            progress(TrainProgress(step, recipe.steps, rate_at(recipe, step), total / counted, found[1][0], seconds))
+            progress(LightProgress(step, recipe.steps, total / counted, tuple(found), seconds))
             _save(
                 checkpoint,
                 recipe,
@@ -208,18 +222,31 @@ def train_light_net(
             )
             total, counted, reported = 0.0, 0, time.monotonic()
     net.quantise()
-    net.eval()
-    return net, seconds
+    run = {
+        "recipe": recipe.to_json(),
+        "training_pictures": len(pictures),
+        "validation": [
+            {"position": position, "bpp": round(bits, 4), "psnr": round(psnr, 3)}
+            for position in CHECKED
+            for bits, psnr in [measured(net, held_out, position)]
+        ],
+        "seconds": round(seconds),
+        "device": f"cpu ({platform.machine()}, {torch.get_num_threads()} thread, {training_dtype()})",
+        "versions": {"pilc-stream": __version__, "torch": torch.__version__, "numpy": np.__version__},
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    return export_lossy_model(net, recipe.profile, run)
 
 
 def rate_at(recipe: LightRecipe, step: int) -> float:
     """The learning rate of a step."""
-    left = min(1.0, (recipe.steps - step) / recipe.falling_steps)
-    return recipe.rate * min(1.0, (step + 1) / WARM_UP_STEPS) * (left * (1 - LEAST_SHARE) + LEAST_SHARE)
+    cycle, left = recipe.cycle_at(step)
+    share = min(1.0, left / cycle.falling_steps)
+    return cycle.rate * min(1.0, (step + 1) / WARM_UP_STEPS) * (share * (1 - LEAST_SHARE) + LEAST_SHARE)
 
 
 def _whole_strides(picture: Pixels) -> Pixels:
-    height, width = (length // 64 * 64 for length in picture.shape[:2])
+    height, width = (length // HYPER_STRIDE * HYPER_STRIDE for length in picture.shape[:2])
     return np.ascontiguousarray(picture[:height, :width])
 
 
@@ -234,6 +261,6 @@ def _load(path: Path | None, recipe: LightRecipe) -> dict[str, Any]:
     if path is None or not path.exists():
         return {}
     content: dict[str, Any] = torch.load(path, weights_only=True)
-    if content.pop("recipe") != recipe.to_json():
+    if LightRecipe.from_json(content.pop("recipe")) != recipe:
         raise UsageError(f"checkpoint {path}: it belongs to another recipe; remove it or give another path")
     return content
