@@ -152,7 +152,7 @@ def _speeds(model: ModelTime | None) -> str:
     if model is None:
         return ""
     speeds = (model.mp_per_s(False), model.mp_per_s(True))
-    return " / ".join("" if speed is None else short(speed) for speed in speeds)
+    return " / ".join("not timed" if speed is None else short(speed) for speed in speeds)
 
 
 def short(value: float) -> str:

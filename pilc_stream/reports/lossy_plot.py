@@ -113,6 +113,10 @@ def _draw_computation(axes: Axes, times: DeviceTimes) -> None:
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.margins(0.09)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(_tick)
+        axis.set_minor_formatter(_tick)
     _plain(axes, "kFLOP per pixel to decode", "megapixels per second to decode, without coder")
     axes.set_title(f"On {times.device}", loc="left", fontweight="bold", fontsize=10)
 
@@ -127,10 +131,15 @@ def _draw_parts(axes: Axes, times: DeviceTimes) -> None:
     for name, end in zip(names, ends, strict=True):
         axes.annotate(short(end), xy=(end, name), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9)
     axes.invert_yaxis()
-    axes.margins(x=0.1)
+    axes.set_xlim(0, 1.13 * max(ends, default=1.0))
     _plain(axes, "milliseconds per megapixel to decode", "")
     axes.set_title("Time by part", loc="left", fontweight="bold", fontsize=11)
     axes.legend(loc="lower right", frameon=False, fontsize=9)
+
+
+def _tick(value: float, position: float = 0) -> str:
+    """Labels 1, 2 and 5 times the powers of ten."""
+    return f"{value:,g}" if f"{value:e}"[0] in "125" and value == float(f"{value:.0e}") else ""
 
 
 def _plain(axes: Axes, horizontal: str, vertical: str) -> None:
