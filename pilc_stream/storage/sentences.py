@@ -69,7 +69,20 @@ def explain(url: str, verb: str, error: BaseException, attempts: int = 1) -> Sto
 
 def is_missing(error: StorageError) -> bool:
     """Tell whether `error` says that an object is not there, while the storage is: no further attempt will find it."""
-    return error.errno == errno.ENOENT and service_code(error) != "NoSuchBucket"
+    return error.errno == errno.ENOENT and not _is_without_bucket(error)
+
+
+def _is_without_bucket(error: BaseException) -> bool:
+    """Whether it is the bucket, or container, that is not there."""
+    if service_code(error) == "NoSuchBucket":
+        return True
+    seen: BaseException | None = error
+    while seen is not None:
+        # As the client of Azure says it, under a status of 404.
+        if getattr(seen, "error_code", None) == "ContainerNotFound":
+            return True
+        seen = seen.__cause__
+    return False
 
 
 def _errno(error: BaseException) -> int | None:
@@ -80,6 +93,8 @@ def _errno(error: BaseException) -> int | None:
 
 def _what(url: str, verb: str, error: BaseException) -> tuple[str, str]:
     code = service_code(error)
+    if _is_without_bucket(error):
+        return _BY_CODE["NoSuchBucket"]
     if code in _BY_CODE:
         return _BY_CODE[code]
     if isinstance(error, ImportError):

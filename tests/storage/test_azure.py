@@ -90,6 +90,14 @@ def test_what_is_missing_is_said_to_be(store: Store) -> None:
     assert store.kind("nothing") is None
 
 
+def test_a_missing_container_says_nothing_of_its_objects(options: dict[str, Any]) -> None:
+    elsewhere = Store.open("abfs://other/ds", options, RetryPolicy(attempts=1))
+    for use in (lambda: elsewhere.read("a"), lambda: elsewhere.put("a", b"x")):
+        with pytest.raises(StorageError, match="the bucket does not exist") as found:
+            use()
+        assert not is_missing(found.value)
+
+
 @pytest.mark.parametrize("first", [b"first", b""])
 def test_the_condition_alone_refuses_what_came_after_the_look(
     store: Store, first: bytes, monkeypatch: pytest.MonkeyPatch
