@@ -26,7 +26,7 @@ from PIL import Image
 
 from pilc_stream.codecs import Decoder
 from pilc_stream.errors import ImageError, PilcError
-from pilc_stream.images import Pixels, decode_image, encode_png, picture
+from pilc_stream.images import DEFAULT_MAX_STREAMED_PIXELS, Pixels, decode_image, encode_png, picture
 from pilc_stream.records.commit import read_errors
 from pilc_stream.records.manifest import Manifest
 from pilc_stream.records.record import SOURCE_CODEC
@@ -123,7 +123,7 @@ def _measure(data: bytes, stored: Stored | None, decoder: Decoder, group: Group)
     group.won[stored.codec] += 1
     group.our_bytes += len(payload)
     try:
-        pixels = decode_image(data)
+        pixels = decode_image(data, max_pixels=DEFAULT_MAX_STREAMED_PIXELS)
     except ImageError as error:
         group.png_bytes += len(data)
         group.webp_bytes += len(data)
@@ -153,7 +153,7 @@ def difference(data: bytes, wanted: Pixels, found: Pixels) -> str | None:
         # Pillow has no grey with alpha of 16 bits: it shows such a file as RGBA.
         if ours.mode != source.mode and not (found.mode == "LA" and found.array.itemsize == 2):
             return f"mode {ours.mode} instead of {source.mode}"
-        if not np.array_equal(np.asarray(shown, np.int64), np.asarray(source, np.int64)):
+        if not np.array_equal(np.asarray(shown), np.asarray(source)):
             return "other pixels than Pillow shows"
         for name in METADATA:
             # A TIFF has no EXIF block: its describing tags become one.
@@ -225,6 +225,8 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)
+    # `decode_image` limits what is looked at.
+    Image.MAX_IMAGE_PIXELS = None
     manifest = Manifest.load(arguments.dataset)
     groups = []
     for group in measure(arguments.folder, records_of(manifest), Decoder(arguments.device, models=manifest.model_file)):
