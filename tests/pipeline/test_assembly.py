@@ -37,12 +37,9 @@ def test_it_counts_and_builds_the_same_shard() -> None:
     assert times.write > 0
 
 
-@pytest.mark.parametrize("more", [[], [record(7)]])
-def test_what_is_wrong_with_records_is_raised_later_and_leaves_no_thread(more: list[Record]) -> None:
+def test_what_is_wrong_with_records_is_raised_later_and_leaves_no_thread() -> None:
     with Assembly(NO_COLUMNS, StageTimes()) as assembly:
         assembly.add([record(1), record(1)])
         with pytest.raises(UsageError, match="Two records of one shard have the key 'k1'"):
-            for each in more:
-                assembly.add([each])
             assembly.finish()
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("pilc-")] == []
