@@ -28,6 +28,9 @@ Wanted = Sequence[int] | Callable[[int, int], Sequence[int]]
 HEAD_BYTES = 1 << 14
 """Bytes of a large payload that are read first: its header and directory. Metadata longer than that is rare."""
 
+HEAD_SHARE_LOG2 = 9
+"""Of very large payloads this share: two bytes of directory for each tile of 1 KB."""
+
 _TRIES = 10
 
 
@@ -78,7 +81,8 @@ def fetch_regions(
     if cache is not None:
         is_large &= ~cache.holds(pieces)
     large = np.flatnonzero(is_large)
-    lengths, rows = np.where(is_large, HEAD_BYTES, pieces.length), np.where(is_large, -1, pieces.row)
+    heads = np.maximum(HEAD_BYTES, pieces.length >> HEAD_SHARE_LOG2)
+    lengths, rows = np.where(is_large, heads, pieces.length), np.where(is_large, -1, pieces.row)
     first = Pieces(pieces.paths, pieces.path, pieces.offset, lengths, rows)
     payloads: list[bytes | memoryview] = list(fetch(store, first, cache))
     wanted = list(wanted)
@@ -93,7 +97,7 @@ def fetch_regions(
     owner, at, length = np.concatenate(tiles).T
     whole = {index: bytearray(int(pieces.length[index])) for index in large.tolist()}
     for index, data in whole.items():
-        data[:HEAD_BYTES] = payloads[index]
+        data[: len(payloads[index])] = payloads[index]
     second = Pieces(pieces.paths, pieces.path[owner], pieces.offset[owner] + at, length, np.full(len(owner), -1))
     parts = fetch(store, second)
     for index, start, part in zip(owner.tolist(), at.tolist(), parts, strict=True):
