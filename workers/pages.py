@@ -23,6 +23,8 @@ _POINTS: Final = 60
 _REASONS: Final = 20
 _REASON_LETTERS: Final = 160
 _BAR_LETTERS: Final = 30
+_MOST_BITS: Final = 16
+"""Bits per sub-pixel from which on one row counts all: the metadata of a tiny image may be thousands."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def _ratios(commits: Sequence[Commit]) -> Section:
     counts: Counter[int] = Counter()
     for commit in commits:
         for name, count in _mapping(commit.statistics.get("bits")).items():
-            counts[int(name)] += int(count)
+            counts[min(int(name), round(_MOST_BITS / BITS_PER_STEP))] += int(count)
     if not counts:
         return Section("Ratios", (), ())
     steps = range(min(counts), max(counts) + 1)
@@ -116,7 +118,10 @@ def _ratios(commits: Sequence[Commit]) -> Section:
     for step in steps:
         low, high = step * BITS_PER_STEP, (step + 1) * BITS_PER_STEP
         ratio = f"{8 / high:.2f} to {8 / low:.2f}" if low else f"above {8 / high:.2f}"
-        lines.append((f"{low:g} to {high:g}", ratio, f"{counts[step]:,}"))
+        if low == _MOST_BITS:
+            lines.append((f"{low:g} and more", f"up to {8 / low:.2f}", f"{counts[step]:,}"))
+        else:
+            lines.append((f"{low:g} to {high:g}", ratio, f"{counts[step]:,}"))
         values.append((f"{low:g}", float(counts[step])))
     head = ("bits per sub-pixel", "ratio of pixels to payload", "images")
     plot = svg.bars(values, "images")

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image, PngImagePlugin
 from small_jobs import fill
 
 from pilc_stream.errors import StorageError
@@ -53,6 +55,20 @@ def test_a_job_leaves_its_report(store: Store) -> None:
     # One reason, for both: figures and keys are not what differs.
     assert any(row.startswith("| decode |") and row.endswith("| 2 |") for row in text.splitlines())
     assert Tags(page).seen.count("svg") >= 3
+
+
+def test_one_tiny_image_with_much_metadata_makes_no_long_report(
+    tmp_path: Path, source: Path, settings_of: SettingsOf
+) -> None:
+    words = PngImagePlugin.PngInfo()
+    words.add_text("Title", "a pixel " * 500)
+    picture = io.BytesIO()
+    Image.new("L", (1, 1)).save(picture, "PNG", pnginfo=words)
+    fill(source, {"tiny.png": picture.getvalue()})
+    run_job(settings_of(source))
+    lines = (tmp_path / "dataset" / "_pilc" / "report.md").read_text().splitlines()
+    assert [line for line in lines if line.startswith("| 16 and more | up to 0.50 | 1 |")]
+    assert len(lines) < 150
 
 
 def test_nothing_from_data_becomes_markup(store: Store) -> None:
