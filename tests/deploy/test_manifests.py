@@ -39,7 +39,7 @@ def settings_of(path: Path) -> JobSettings:
     """What the command makes of a settings file."""
     given = compress.make_context("compress", ["--settings", str(path)]).params
     given = {name: value for name, value in given.items() if name not in ("failed_ok", "dry_run", "as_json")}
-    return JobSettings(**{**given, "max_pixels": given["max_pixels"] or 1})
+    return JobSettings(**{**given, "max_pixels": given["max_pixels"] or 1, "max_streamed_pixels": 0})
 
 
 def test_the_cluster_is_as_ray_wants_it(cluster: dict[str, Any]) -> None:
