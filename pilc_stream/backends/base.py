@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from pilc_stream.errors import FormatError, TruncatedError
 from pilc_stream.models.model import WaveModel
 
 Tile = NDArray[np.uint8]
+Model = TypeVar("Model", contravariant=True)
 STATE_BYTES = 4
 WORD_BYTES = 2
 
@@ -27,26 +28,30 @@ class TileJob(NamedTuple):
     lanes_log2: int
 
 
-class Engine(Protocol):
-    """A backend bound to a device."""
+class TileEngine(Protocol[Model]):
+    """A backend of a codec bound to a device; `Model` is the codec's kind of model."""
 
     @property
     def name(self) -> str:
         """The backend: "reference", "cpu" or "cuda"."""
 
-    def encode_tiles(self, model: WaveModel, tiles: Sequence[Tile], lanes_log2: Sequence[int]) -> list[bytes]:
+    def encode_tiles(self, model: Model, tiles: Sequence[Tile], lanes_log2: Sequence[int]) -> list[bytes]:
         """One stream per tile; tiles are uint8 `(h, w, 1 or 3)` of any sizes."""
 
-    def decode_tiles(self, model: WaveModel, jobs: Sequence[TileJob]) -> list[Tile]:
+    def decode_tiles(self, model: Model, jobs: Sequence[TileJob]) -> list[Tile]:
         """The tiles again. Raises FormatError for a stream that no encoder wrote."""
 
 
+Engine = TileEngine[WaveModel]
+"""A backend of the wave codec."""
+
+
 @runtime_checkable
-class DeviceEngine(Engine, Protocol):
+class DeviceEngine(TileEngine[Model], Protocol[Model]):
     """An engine with memory of its own, where decoded pixels can stay."""
 
     def decode_to_tensor(
-        self, model: WaveModel, jobs: Sequence[TileJob], places: Sequence[tuple[int, int]], pixel_bytes: int
+        self, model: Model, jobs: Sequence[TileJob], places: Sequence[tuple[int, int]], pixel_bytes: int
     ) -> Any:
         """A torch tensor uint8 `(pixel_bytes,)` there, each tile at its place: first byte, bytes from row to row."""
 

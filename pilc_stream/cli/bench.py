@@ -85,13 +85,11 @@ def bench(
     Every profile runs in every round, so that drift of the machine hits all alike. Rates are raw pixels: 1 MB is
     1,000,000 bytes of them. What does not decode, or is not 8-bit grey or RGB, is left out and counted.
     """
-    from pilc_stream.models.shipped import lossless_preset_names, wave_preset_names
+    from pilc_stream.models.shipped import lossless_preset_names
 
     names = profiles or lossless_preset_names()
     card = card or (device == "cuda" and not (sources or roofline or loaders))
     if roofline or card:
-        # What runs on cards is modelled for the codec `wave` alone.
-        names = profiles or wave_preset_names()
         if sources or loaders or (roofline and card):
             raise UsageError("--roofline and --card take neither SOURCE nor each other, nor --loaders.")
         _show(_roofline(names) if roofline else _card(names, rounds), record, as_json)

@@ -20,6 +20,7 @@ from pilc_stream.codecs.base import Codec, Image, TileDecoder, check_all_tiles, 
 from pilc_stream.codecs.choice import ChoosingCodec
 from pilc_stream.codecs.deep import deep_decoder
 from pilc_stream.codecs.lossy import DEFAULT_QUALITY, LossyCodec, LossyDecoder
+from pilc_stream.codecs.modelled import ModelDecoder
 from pilc_stream.codecs.pilc import PilcCodec, PilcDecoder
 from pilc_stream.codecs.planes import PlanesDecoder, part_headers
 from pilc_stream.codecs.raw import RawCodec, RawDecoder, raw_bands
@@ -216,7 +217,7 @@ class Decoder:
         images: dict[int, Any] = {}
         for key, indices in groups.items():
             decoder, members = self._decoder(*key, parsed[indices[0]], None), [parsed[i] for i in indices]
-            if isinstance(decoder, WaveDecoder):
+            if isinstance(decoder, ModelDecoder):
                 found = decoder.decode_to_tensors(members)
             else:
                 from pilc_stream.backends.cuda.tensors import from_host

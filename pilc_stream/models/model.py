@@ -53,6 +53,7 @@ class CodecModel:
     """What the models of all codecs have in common: a profile and a file, by whose digest payloads name them."""
 
     profile: str
+    tile_log2: int = DEFAULT_TILE_LOG2
 
     @property
     def file_bytes(self) -> bytes:

@@ -20,18 +20,21 @@ from numpy.typing import NDArray
 
 from pilc_stream.arith.context import CHANNELS
 from pilc_stream.backends.base import Tile, TileJob
-from pilc_stream.backends.cuda.batch import DecodingBatch, EncodingBatch
-from pilc_stream.backends.cuda.engine import CudaEngine
+from pilc_stream.backends.cuda.batch import EncodingBatch
+from pilc_stream.backends.cuda.engine import CardEngine, CudaEngine
 from pilc_stream.backends.cuda.memory import Slot
-from pilc_stream.backends.cuda.program import Program
 from pilc_stream.backends.cuda.shim import check_device
 from pilc_stream.backends.cuda.work import Shapes
+from pilc_stream.backends.pilc.cuda import PilcCudaEngine
 from pilc_stream.codecs import Decoder
+from pilc_stream.codecs.modelled import ModelCodec
+from pilc_stream.codecs.pilc import PilcCodec
 from pilc_stream.codecs.wave import WaveCodec
 from pilc_stream.errors import VerifyError
 from pilc_stream.models.model import WaveModel, load_model
+from pilc_stream.models.pilc import PilcModel, is_pilc_model, load_pilc_model
 from pilc_stream.models.shipped import preset_bytes
-from pilc_stream.records.tiling import DEFAULT_TILE_LOG2, Tiling, default_lanes_log2
+from pilc_stream.records.tiling import Tiling, default_lanes_log2
 from pilc_stream.reports.card_peers import peers
 
 Progress = Callable[[str], None]
@@ -108,7 +111,7 @@ def bench_card(
     images. DeviceError without a card, VerifyError where pixels do not come back."""
     check_device()
     end, out = time.monotonic() + most_seconds, list[CardFigures]()
-    models = {name: load_model(preset_bytes(name)) for name in profiles}
+    models = {name: _model(preset_bytes(name)) for name in profiles}
     by_cost = sorted(models, key=lambda name: models[name].spec.macs_per_pixel()["network"])
     tasks = [(name, size) for name in [*by_cost, *peers()] for size in sizes]
     for name, size in tasks:
@@ -141,18 +144,35 @@ def pictures(size: BatchSize) -> list[NDArray[np.uint8]]:
     return [whole[top : top + size.height, left : left + size.width] for top, left in starts]
 
 
-def _tiles(images: Sequence[Tile], size: BatchSize) -> tuple[list[Tile], list[int]]:
-    tiling = Tiling(size.height, size.width, DEFAULT_TILE_LOG2)
+def _model(data: bytes) -> WaveModel | PilcModel:
+    return load_pilc_model(data) if is_pilc_model(data) else load_model(data)
+
+
+def _codec(model: WaveModel | PilcModel) -> tuple[ModelCodec[Any], CardEngine[Any]]:
+    """The model's codec alone (what else may be smaller is the host's to find), and its engine."""
+    if isinstance(model, PilcModel):
+        pilc_engine = PilcCudaEngine()
+        return PilcCodec(model, pilc_engine), pilc_engine
+    engine = CudaEngine()
+    return WaveCodec(model, engine), engine
+
+
+def _tiles(images: Sequence[Tile], size: BatchSize, tile_log2: int) -> tuple[list[Tile], list[int]]:
+    tiling = Tiling(size.height, size.width, tile_log2)
     tiles = [image[y : y + h, x : x + w] for image in images for y, x, h, w in tiling.tiles()]
     return tiles, [default_lanes_log2(tiling)] * len(tiles)
 
 
 def _bench(
-    profile: str, model: WaveModel, size: BatchSize, images: Sequence[NDArray[np.uint8]], rounds: int
+    profile: str,
+    model: WaveModel | PilcModel,
+    size: BatchSize,
+    images: Sequence[NDArray[np.uint8]],
+    rounds: int,
 ) -> CardFigures:
     raw_bytes = size.height * size.width * CHANNELS * size.images
-    tiles, lanes = _tiles(images, size)
-    engine, stages = CudaEngine(), list[Stage]()
+    tiles, lanes = _tiles(images, size, model.tile_log2)
+    (codec, engine), stages = _codec(model), list[Stage]()
 
     def timed(name: str, work: Callable[[], Any], of_bytes: int = raw_bytes) -> Any:
         result, seconds = _timed(work, rounds)
@@ -171,19 +191,18 @@ def _bench(
     # The stages alone, on a share of the batch that one slot holds; rates are by that share.
     share = slice(0, max(1, min(len(tiles), SHARE_BYTES // tiles[0].size)))
     some, some_bytes = tiles[share], sum(tile.size for tile in tiles[share])
-    program = Program(model, tensor_cores=engine.tensor_cores)
+    program = engine.load(model)
     shapes = Shapes.of(*zip(*[tile.shape for tile in some], strict=True), lanes[share])
     for direction, batch in (
-        ("encode", EncodingBatch(Slot(), program, shapes, some)),
-        ("decode", DecodingBatch(Slot(), program, shapes, [job.stream for job in jobs[share]])),
+        ("encode", engine.encoding(Slot(), program, shapes, some)),
+        ("decode", engine.decoding(Slot(), program, shapes, [job.stream for job in jobs[share]])),
     ):
         for name, work in batch.stages.items():
             timed(f"{direction}: {name}", partial(_finished, batch.slot, work), some_bytes)
         if isinstance(batch, EncodingBatch):
             timed("encode: download", batch.download, some_bytes)
 
-    # The profile's codec alone: what else may be smaller is the host's to find.
-    codec, decoder = WaveCodec(model, engine), Decoder("cuda")
+    decoder = Decoder("cuda")
     payloads = timed("payloads from images", lambda: codec.encode(images))
     timed("images from payloads", lambda: decoder.decode(payloads))
     if _torch_is_usable():

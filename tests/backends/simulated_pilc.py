@@ -50,10 +50,22 @@ def damage() -> None:
             PilcCudaEngine().decode_tiles(model, [TileJob(memoryview(data), *tile.shape, 1)])
 
 
+def wide() -> None:
+    # More rows under way than a warp has threads, and tiles that stay on the card, each at its place.
+    model, tiles = small_pilc_model(), [CONTENTS["photo"](33, 66, 1, 5), CONTENTS["photo"](9, 3, 3, 6)]
+    streams = PilcReferenceEngine().encode_tiles(model, tiles, [4, 1])
+    jobs = [TileJob(memoryview(s), *t.shape, n) for s, t, n in zip(streams, tiles, [4, 1], strict=True)]
+    found = PilcCudaEngine().decode_to_tensor(model, jobs, [(5, 100), (5 + 33 * 100, 9)], 5 + 33 * 100 + 81)
+    pixels = found.numpy()[5:]
+    assert np.array_equal(pixels[: 33 * 100].reshape(33, 100)[:, :66], tiles[0][:, :, 0])
+    assert np.array_equal(pixels[33 * 100 :].reshape(9, 3, 3), tiles[1])
+
+
 CASES: dict = {
     "shapes": shapes,
     "architectures": architectures,
     "damage": damage,
+    "wide": wide,
 }
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pilc_stream.backends.pilc.cpu import PilcCpuEngine, Program, code_tile, dis
 from pilc_stream.backends.pilc.reference import distributions as reference_distributions
 from pilc_stream.errors import FormatError, UsageError
 
-SIMULATED_CASES = ["shapes", "architectures", "damage"]
+SIMULATED_CASES = ["shapes", "architectures", "damage", "wide"]
 
 
 def check(model, tiles, lanes) -> None:

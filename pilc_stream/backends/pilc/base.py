@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pilc_stream.arith.blocks import BLOCK, MIDDLE_CLASS, QUARTERS, code_context
 from pilc_stream.arith.context import CHANNELS
-from pilc_stream.backends.base import Tile, TileJob
+from pilc_stream.backends.base import TileEngine
 from pilc_stream.models.pilc import PilcModel
 
 Ints = NDArray[np.int64]
@@ -19,18 +18,8 @@ MEAN_LIMIT = 512
 """Means of residuals are sixteenths of a level, limited to 32 levels either way."""
 
 
-class PilcEngine(Protocol):
-    """A backend of the codec `pilc` bound to a device."""
-
-    @property
-    def name(self) -> str:
-        """The backend: "reference", "cpu" or "cuda"."""
-
-    def encode_tiles(self, model: PilcModel, tiles: Sequence[Tile], lanes_log2: Sequence[int]) -> list[bytes]:
-        """One stream per tile; tiles are uint8 `(h, w, 1 or 3)` of any sizes."""
-
-    def decode_tiles(self, model: PilcModel, jobs: Sequence[TileJob]) -> list[Tile]:
-        """The tiles again. Raises FormatError for a stream that no encoder wrote."""
+PilcEngine = TileEngine[PilcModel]
+"""A backend of the codec `pilc`."""
 
 
 class Choices(NamedTuple):
