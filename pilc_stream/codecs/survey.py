@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pilc_stream.codecs.choice import WORTHWHILE_VALUES
 from pilc_stream.codecs.traits import GAP_SAMPLES, GAP_SHARE
 
 CUTTING = 512
@@ -15,9 +16,6 @@ CUTTING = 512
 
 CUTTINGS = 3
 """So many from top to bottom and as many from left to right."""
-
-MOST_VALUES = 1 << 13
-"""Longer tables of values cost more than they save."""
 
 
 class Survey:
@@ -72,7 +70,7 @@ class Survey:
         if self._dtype == np.uint8:
             is_dense = len(used) >= GAP_SHARE * (int(used[-1]) - int(used[0]) + 1)
         else:
-            is_dense = len(used) > MOST_VALUES
+            is_dense = len(used) > WORTHWHILE_VALUES
         if is_dense:
             self._used = None
 

@@ -144,7 +144,7 @@ def test_parts_of_different_tiles_make_the_image(
     ids=["photograph", "gaps", "16 bits", "drawing"],
 )
 def test_the_smallest_is_taken(image: Image, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey, "MOST_VALUES", 1500)
+    monkeypatch.setattr(survey, "WORTHWHILE_VALUES", 1500)
     payload = coded(ChoosingCodec(wave()), image, 20)
     assert inspect_payload(payload).codec == found
     np.testing.assert_array_equal(decoded(payload), image)
