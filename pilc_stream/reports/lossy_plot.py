@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilc_stream.reports.lossy_markdown import short
-from pilc_stream.reports.lossy_report import CODER, DECODER_PARTS, DeviceTimes, LossyReport, SetCurves
-from pilc_stream.reports.plot import DESCRIBED, RESOLUTION, require_matplotlib
+from pilc_stream.reports.lossy_report import CODER, DECODER_PARTS, DeviceTimes, LossyReport, ModelTime, SetCurves
+from pilc_stream.reports.plot import DESCRIBED, RESOLUTION, label_points, require_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,9 +59,16 @@ def _draw_rows(figure: Figure, report: LossyReport, rows: int) -> None:
     for row, each in enumerate(report.sets):
         _draw_curves(figure.add_subplot(grid[row, 0]), each, RATE_LIMIT, legend=True)
         _draw_curves(figure.add_subplot(grid[row, 1]), each, RATE_LIMIT / 4, legend=False)
+    panels = []
     for row, times in enumerate(report.devices, start=len(report.sets)):
-        _draw_computation(figure.add_subplot(grid[row, 0]), times)
+        panels.append((figure.add_subplot(grid[row, 0]), times))
+        _draw_computation(*panels[-1])
         _draw_parts(figure.add_subplot(grid[row, 1]), times)
+    # Labels find their places among the points once these have theirs.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes, times in panels:
+        label_points(axes, figure.dpi, [_labelled(model) for model in times.models], [])
 
 
 def _draw_curves(axes: Axes, each: SetCurves, limit: float, legend: bool) -> None:
@@ -95,22 +102,8 @@ def _draw_curves(axes: Axes, each: SetCurves, limit: float, legend: bool) -> Non
 
 
 def _draw_computation(axes: Axes, times: DeviceTimes) -> None:
-    for number, model in enumerate(sorted(times.models, key=lambda model: model.decoder_kflop)):
-        is_family = model.published is not None or model.name == "lossy-final"
-        colour = PROFILE_COLOURS[1] if is_family else PROFILE_COLOURS[0]
-        speed = model.mp_per_s(with_coder=False)
-        assert speed is not None
-        axes.plot([model.decoder_kflop], [speed], "o", color=colour, markersize=7)
-        label = model.name.removeprefix("lossy-")
-        axes.annotate(
-            label.upper() if len(label) == 1 else label,
-            xy=(model.decoder_kflop, speed),
-            # Above and below by turns: neighbours lie close.
-            xytext=(6, -13 if number % 2 else 5),
-            textcoords="offset points",
-            color=colour,
-            fontsize=10,
-        )
+    for _, kflop, speed, colour in map(_labelled, times.models):
+        axes.plot([kflop], [speed], "o", color=colour, markersize=7)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.margins(0.09)
@@ -119,6 +112,15 @@ def _draw_computation(axes: Axes, times: DeviceTimes) -> None:
         axis.set_minor_formatter(_tick)
     _plain(axes, "kFLOP per pixel to decode", "megapixels per second to decode, without coder")
     axes.set_title(f"On {times.device}", loc="left", fontweight="bold", fontsize=10)
+
+
+def _labelled(model: ModelTime) -> tuple[str, float, float, str]:
+    """A model's label, kFLOP per pixel, megapixels per second without coder, and colour."""
+    label = model.name.removeprefix("lossy-")
+    is_family = model.published is not None or label == "final"
+    speed = 1 / sum(model.seconds_per_mp[part] for part in DECODER_PARTS)
+    colour = PROFILE_COLOURS[1] if is_family else PROFILE_COLOURS[0]
+    return label.upper() if len(label) == 1 else label, model.decoder_kflop, speed, colour
 
 
 def _draw_parts(axes: Axes, times: DeviceTimes) -> None:

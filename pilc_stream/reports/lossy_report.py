@@ -12,6 +12,9 @@ from pilc_stream.reports.machine import device_name, machine_name
 RATES = (0.2, 1.0)
 """Bits per pixel between which lossy profiles are asked to save."""
 
+KODAK = ("kodak", 24)
+"""The set, whole, that published curves are about."""
+
 DECODER_PARTS = {"synthesis": "synthesis", "hyper_synthesis": "hyper", "entropy_model": "channel-wise steps"}
 CODER = "coder"
 
@@ -128,7 +131,7 @@ class LossyReport:
 
 
 def build_lossy_report(records: Iterable[Mapping[str, Any]], courses: Sequence[Mapping[str, Any]]) -> LossyReport:
-    """The report on records of `measure_lossy`, a set's best first if several machines measured it."""
+    """The report on records of `measure_lossy`: of each set, and of each device, the first."""
     sets: dict[str, SetCurves] = {}
     devices: list[DeviceTimes] = []
     settings: dict[str, str] = {}
@@ -137,12 +140,14 @@ def build_lossy_report(records: Iterable[Mapping[str, Any]], courses: Sequence[M
     for record in records:
         if record["codecs"]:
             sets.setdefault(record["set"], _set_curves(record, published))
-        settings |= {name: codec["version"] for name, codec in record["codecs"].items()}
+        settings = {name: codec["version"] for name, codec in record["codecs"].items()} | settings
         if all(machine_name(record["machine"]) != machine_name(known) for known in machines):
             machines.append(record["machine"])
         for name, times in record.get("times", {}).items():
             models = [ModelTime(**model) for model in times["models"]]
             device = device_name(times["machine"], name, 1)
+            if any(device == known.device for known in devices):
+                continue
             devices.append(DeviceTimes(device, times["machine"]["date"], times["machine"]["command"], models))
     return LossyReport(list(sets.values()), devices, settings, machines, source, courses)
 
@@ -152,7 +157,7 @@ def _set_curves(record: Mapping[str, Any], published: Sequence[Curve]) -> SetCur
     for name, codec in record["codecs"].items():
         points = [(point["bpp"], point["psnr"]) for point in codec["points"]]
         curves[codec["is_peer"]].append(curve_of(name, points))
-    known = list(published) if record["set"] == "kodak" else []
+    known = list(published) if (record["set"], record["images"]) == KODAK else []
     every = [*curves[False], *curves[True], *known]
     measured = [*curves[False], *curves[True]]
 

@@ -210,7 +210,7 @@ def _draw_computation(axes: Axes, dpi: float, row: Row) -> None:
     line = sorted(row.line, key=lambda point: point[1])
     colour = DEVICE_COLOURS[0]
     _draw_line(axes, line, colour)
-    _label_points(axes, dpi, [(f"{name}  {y:.3f}", x, y, colour) for name, x, y in line], [line])
+    label_points(axes, dpi, [(f"{name}  {y:.3f}", x, y, colour) for name, x, y in line], [line])
 
 
 def _draw_speeds(axes: Axes, dpi: float, row: Row, colours: Mapping[str, str], peer_devices: Sequence[str]) -> None:
@@ -244,14 +244,14 @@ def _draw_speeds(axes: Axes, dpi: float, row: Row, colours: Mapping[str, str], p
         _draw_line(axes, line, colours[device])
         lines.append(line)
         labels += [(name, x, y, colours[device]) for name, x, y in line]
-    _label_points(axes, dpi, labels, lines)
+    label_points(axes, dpi, labels, lines)
 
 
 def _draw_line(axes: Axes, line: Sequence[Point], colour: str) -> None:
     axes.plot([x for _, x, _ in line], [y for _, _, y in line], "o-", color=colour, linewidth=1.8, markersize=6)
 
 
-def _label_points(
+def label_points(
     axes: Axes,
     dpi: float,
     labels: Sequence[tuple[str, float, float, str]],

@@ -123,11 +123,22 @@ def test_the_report_tells_savings_costs_and_times(photos: ImageSet, tmp_path: Pa
     assert lossy_digest(report) in paths[3].read_text()
 
 
-def test_kodak_is_compared_with_published_curves(photos: ImageSet) -> None:
+def test_the_whole_of_kodak_is_compared_with_published_curves(photos: ImageSet) -> None:
     record = measure_lossy(ImageSet("kodak", photos.images, 0), [steps_codec("JPEG")])
-    report = build_lossy_report([record], [])
+    assert build_lossy_report([record], []).sets[0].published == []
+    report = build_lossy_report([{**record, "images": 24}], [])
     assert [curve.name for curve in report.sets[0].published][:2] == ["BPG 4:4:4", "VTM"]
     assert "Minnen and Johnston 2023" in whole_lossy_report(report)
+
+
+def test_what_was_measured_just_now_stands_before_older_records(photos: ImageSet) -> None:
+    now, older = (measure_lossy(photos, [steps_codec("JPEG", cost, version=str(cost))]) for cost in (1, 2))
+    add_times(now, "cpu", lambda: [model_row("now", {})], None)
+    add_times(older, "cpu", lambda: [model_row("older", {})], None)
+    report = build_lossy_report([now, older], [])
+    assert (len(report.sets), report.settings) == (1, {"JPEG": "1"})
+    assert [[model.name for model in each.models] for each in report.devices] == [["now"]]
+    assert report.sets[0].peers[0].points[0][0] == now["codecs"]["JPEG"]["points"][0]["bpp"]
 
 
 def test_times_are_taken_once_for_the_same_models() -> None:
