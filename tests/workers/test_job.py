@@ -148,15 +148,27 @@ def test_a_shard_that_keeps_failing_is_named_after_the_others_are_done(
 def test_a_file_that_cannot_be_read_costs_its_shard_and_no_other(
     source: Path, dataset: Path, settings_of: SettingsOf
 ) -> None:
-    # A link that leads nowhere is listed, with size 0, and cannot be read.
+    # A link that leads to itself is listed, with size 0, and cannot be read.
     (source / "003.bmp").unlink()
-    (source / "003.bmp").symlink_to(source / "moved")
+    (source / "003.bmp").symlink_to(source / "003.bmp")
     with pytest.raises(JobError, match=r"1 of 3 shards could not be made.*shard 1: .*003\.bmp: cannot read it"):
         run_job(settings_of(source), None, IMPATIENT)
     assert sorted(CommitFiles.of(dataset).contents) == ["000000.json", "000002.json"]
 
+
+def test_a_file_that_is_not_there_costs_its_record_and_is_taken_once_it_is(
+    source: Path, dataset: Path, settings_of: SettingsOf
+) -> None:
+    # A link that leads nowhere is listed, with size 0, as is a file that vanishes afterwards.
+    (source / "003.bmp").unlink()
+    (source / "003.bmp").symlink_to(source / "moved")
+    report = run_job(settings_of(source))
+    assert (report.totals.images, report.totals.failed) == (6, 1)
+    assert [(failure.key, failure.stage) for failure in report.failures] == [("003.bmp", "read")]
+
     (source / "moved").write_bytes((source / "002.bmp").read_bytes())
-    assert run_job(settings_of(source, on_existing="overwrite")).totals.failed == 0
+    assert run_job(settings_of(source, retry_failed=True)).totals.failed == 0
+    assert Manifest.load(str(dataset)).rows == 6
 
 
 def test_another_job_is_refused_and_overwritten_on_demand(source: Path, dataset: Path, settings_of: SettingsOf) -> None:
