@@ -24,20 +24,25 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "codecs"))
 
 from modes import MODE_CASES, ModeCase
 from pictures import Image, checker, scene, sixteen_bits
+from small_lossy import small_lossy_model
 from small_model import small_model
 from small_pilc import small_pilc_model
 
 from pilc_stream.backends import Engine
+from pilc_stream.backends.base import TileJob
+from pilc_stream.backends.lossy.reference import LossyReferenceEngine
 from pilc_stream.backends.pilc import PilcEngine
 from pilc_stream.backends.pilc.reference import PilcReferenceEngine
 from pilc_stream.backends.reference import ReferenceEngine
+from pilc_stream.codecs.lossy import HEAD_BYTES, LossyCodec
 from pilc_stream.codecs.pilc import PilcCodec
 from pilc_stream.codecs.raw import RawCodec
 from pilc_stream.codecs.wave import WaveCodec
+from pilc_stream.models.lossy import LossyModel, load_lossy_model
 from pilc_stream.models.model import WaveModel, load_model
 from pilc_stream.models.pilc import PilcModel, load_pilc_model
 from pilc_stream.models.shipped import preset_bytes, wave_preset_names
-from pilc_stream.records.payload import Header, pack_payload
+from pilc_stream.records.payload import Header, pack_payload, parse_payload
 
 FOLDER = Path(__file__).resolve().parent / "v1"
 
@@ -104,6 +109,10 @@ RAW_CASES = [
 ]
 
 
+LOSSY = "small-lossy"
+LOSSY_CASES = ("grey", "colour", "row", "flat", "tiles", "lanes")
+LOSSY_QUALITY = 60
+
 MODES = "modes"
 """What `--only` calls the payloads of the codecs without a profile."""
 
@@ -128,6 +137,37 @@ def encode_by_pilc(model: PilcModel, engine: PilcEngine, case: Case) -> bytes:
     return PilcCodec(model, engine, case.tile_log2).encode([case.pixels()], [case.extras])[0]
 
 
+def small_lossy() -> LossyModel:
+    """The small model of the codec `lossy`, from its golden file once that is there."""
+    path = FOLDER / f"{LOSSY}.safetensors"
+    return load_lossy_model(path.read_bytes() if path.exists() else small_lossy_model(profile=LOSSY).file_bytes)
+
+
+def lossy_payload(name: str) -> bytes:
+    """The golden payload of a case once it is there: its bytes depend on the rounding of float32 where it was made."""
+    path = FOLDER / f"{LOSSY}-{name}.pilc"
+    if path.exists():
+        return path.read_bytes()
+    case = next(case for case in WAVE_CASES if case.name == name)
+    codec = LossyCodec(small_lossy(), LossyReferenceEngine(), LOSSY_QUALITY, tile_log2=case.tile_log2)
+    return codec.encode([case.pixels()])[0]
+
+
+def lossy_jobs(payload: bytes) -> list[TileJob]:
+    """The tiles of a payload as a backend of the codec `lossy` takes them."""
+    parsed = parse_payload(payload)
+    return [
+        TileJob(tile[HEAD_BYTES:], place.height, place.width, 3, parsed.header.lanes_log2)
+        for tile, place in zip(parsed.tiles, parsed.header.tiling.tiles(), strict=True)
+    ]
+
+
+def lossy_latents(name: str) -> NDArray[np.int32]:
+    """All latents of a golden payload, one tile after the other."""
+    found = LossyReferenceEngine().decode_latents(small_lossy(), lossy_jobs(lossy_payload(name)))
+    return np.concatenate([latents.reshape(-1) for _, latents in found])
+
+
 def files_of(only: str | None) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Every golden file, or those of one model: its name, and what makes its content."""
     engine = ReferenceEngine()
@@ -140,6 +180,11 @@ def files_of(only: str | None) -> Iterator[tuple[str, Callable[[], bytes]]]:
         if only in (None, name):
             for case in pilc_cases_of(name):
                 yield f"{name}-{case.name}.pilc", lambda case=case, model=of_pilc: encode_by_pilc(model(), slow, case)
+    if only in (None, LOSSY):
+        yield f"{LOSSY}.safetensors", lambda: small_lossy().file_bytes
+        for name in LOSSY_CASES:
+            yield f"{LOSSY}-{name}.pilc", lambda name=name: lossy_payload(name)
+            yield f"{LOSSY}-{name}-latents.npy", lambda name=name: npy_bytes(lossy_latents(name))
     if only in (None, MODES):
         for mode in MODE_CASES:
             yield f"{mode.name}.pilc", lambda mode=mode: mode_payload(mode, engine)
@@ -171,7 +216,7 @@ def main() -> int:
     """Write what is missing; 1 where a file is there and differs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--overwrite", action="store_true", help="replace files that differ (never released ones only)")
-    names = sorted([*MODELS, *PILC_MODELS, MODES])
+    names = sorted([*MODELS, *PILC_MODELS, LOSSY, MODES])
     parser.add_argument("--only", choices=names, help=f"payloads of this model only; {MODES}: those without a model")
     arguments = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)

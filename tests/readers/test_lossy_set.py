@@ -6,10 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-
-import pyarrow.parquet as pq
 from small_lossy import small_lossy_model
 
 import pilc_stream as pilc

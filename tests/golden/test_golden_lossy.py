@@ -1,0 +1,49 @@
+"""Golden payloads of the codec `lossy`: the same latents on every backend, for ever."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from regenerate import LOSSY, LOSSY_CASES, WAVE_CASES, lossy_jobs
+from test_golden import golden
+
+from pilc_stream.backends.lossy import LossyEngine
+from pilc_stream.backends.lossy.cpu import LossyCpuEngine
+from pilc_stream.backends.lossy.reference import LossyReferenceEngine
+from pilc_stream.codecs import Decoder
+from pilc_stream.codecs.lossy import payload_psnr
+from pilc_stream.models.lossy import load_lossy_model
+
+
+def engine_of(name: str) -> LossyEngine:
+    if name == "torch":
+        pytest.importorskip("torch")
+        from pilc_stream.backends.lossy.card import CardArithmetic
+
+        arithmetic = CardArithmetic("cpu")
+        return LossyCpuEngine(1, "cuda", (arithmetic, arithmetic.synthesise))
+    return LossyReferenceEngine() if name == "reference" else LossyCpuEngine()
+
+
+@pytest.mark.parametrize("engine_name", ["reference", "cpu", "torch"])
+@pytest.mark.parametrize("case", LOSSY_CASES)
+def test_latents_are_the_same_for_ever(engine_name: str, case: str) -> None:
+    model = load_lossy_model(golden(f"{LOSSY}.safetensors"))
+    jobs = lossy_jobs(golden(f"{LOSSY}-{case}.pilc"))
+    found = engine_of(engine_name).decode_latents(model, jobs)
+    latents = np.concatenate([each.reshape(-1) for _, each in found])
+    assert np.array_equal(latents, np.load(io.BytesIO(golden(f"{LOSSY}-{case}-latents.npy"))))
+
+
+@pytest.mark.parametrize("case", LOSSY_CASES)
+def test_pixels_are_as_near_as_was_written_down(case: str) -> None:
+    model = load_lossy_model(golden(f"{LOSSY}.safetensors"))
+    payload = golden(f"{LOSSY}-{case}.pilc")
+    source = next(each for each in WAVE_CASES if each.name == case).pixels()
+    image = Decoder("cpu", models=lambda _: model.file_bytes).decode([payload])[0]
+    assert image.shape == source.shape
+    error = float(np.square(source.astype(float) - image).mean())
+    # One grey level between machines at most, so a little either way.
+    assert 10 * np.log10(255**2 / error) == pytest.approx(payload_psnr(payload), abs=0.3)
