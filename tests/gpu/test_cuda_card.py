@@ -12,12 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small_model import SPECS, random_model, small_model
+from small_pilc import SMALL_PILC_SPEC, WIDE_PILC_SPEC, random_pilc_model
 
 import pilc_stream as pilc
 from pilc_stream.backends.base import TileJob
 from pilc_stream.backends.cpu import CpuEngine
+from pilc_stream.backends.pilc.cpu import PilcCpuEngine
 from pilc_stream.errors import DeviceError, FormatError
 from pilc_stream.models.model import WaveModel
+from pilc_stream.models.pilc import PilcSpec
 from pilc_stream.reports.sets import load_set
 
 pytestmark = pytest.mark.gpu
@@ -69,6 +72,36 @@ def test_random_models_and_shapes(cuda_engine: object, name: str, bound: bool) -
         tiles.append(random.choice(levels, (height, width, 1 if number % 4 == 0 else 3)).astype(np.uint8))
         lanes.append(int(random.integers(0, 6)))
     there_and_back(cuda_engine, model, tiles, lanes)
+
+
+@pytest.mark.parametrize("spec", [SMALL_PILC_SPEC, WIDE_PILC_SPEC], ids=["small", "wide"])
+@pytest.mark.parametrize("bound", [False, True], ids=["at random", "at the bound"])
+def test_pilc_with_random_models_and_shapes(spec: PilcSpec, bound: bool) -> None:
+    from pilc_stream.backends.pilc.cuda import PilcCudaEngine
+
+    model = random_pilc_model(spec, 31, at_the_bound=bound)
+    random = np.random.default_rng(7)
+    tiles, lanes = [], []
+    for number in range(60):
+        height, width = (int(2 ** random.uniform(0, 8)) for _ in range(2))
+        levels = [0, 255] if number % 3 == 0 else np.arange(256)
+        tiles.append(random.choice(levels, (height, width, 1 if number % 4 == 0 else 3)).astype(np.uint8))
+        lanes.append(int(random.integers(0, 6)))
+    engine = PilcCudaEngine()
+    streams = engine.encode_tiles(model, tiles, lanes)
+    assert streams == PilcCpuEngine(threads=os.cpu_count() or 1).encode_tiles(model, tiles, lanes)
+    jobs = [TileJob(memoryview(s), *t.shape, n) for s, t, n in zip(streams, tiles, lanes, strict=True)]
+    for back, tile in zip(engine.decode_tiles(model, jobs), tiles, strict=True):
+        assert np.array_equal(back, tile)
+
+
+def test_pilc_on_pictures_of_the_evaluation_data(shared_data: Path) -> None:
+    for name in ("kodak", "cifar10_test.parquet"):
+        images = load_set(shared_data / "eval" / name, None).images[:PART]
+        payloads = pilc.compress_batch(images, profile="pilc", device="cuda")
+        assert payloads == pilc.compress_batch(images, profile="pilc", threads=os.cpu_count() or 1)
+        for image, back in zip(images, pilc.decompress_batch(payloads, device="cuda"), strict=True):
+            assert np.array_equal(image, back)
 
 
 @pytest.mark.parametrize("name", SPECS)
