@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import schoolbook
-from engines import engine, every_engine
+from engines import ENGINES, engine
 from modes import MODE_CASES, PALETTE, ModeCase
 from numpy.typing import NDArray
 from regenerate import FOLDER
@@ -25,12 +25,13 @@ from pilc_stream.images.metadata import palette_of, unpack_extras
 from pilc_stream.records.payload import parse_header, parse_payload
 
 every_case = pytest.mark.parametrize("case", MODE_CASES, ids=lambda case: case.name)
-cases_by_planes = pytest.mark.parametrize(
-    "case", [case for case in MODE_CASES if case.codec == "planes"], ids=lambda case: case.name
-)
-cases_of_ours = pytest.mark.parametrize(
-    "case", [case for case in MODE_CASES if not case.library], ids=lambda case: case.name
-)
+
+
+def on_backends(cases: list[ModeCase]) -> pytest.MarkDecorator:
+    """Cases with parts of `wave` on every backend; the other codecs have one implementation."""
+    pairs = [(name, case) for case in cases for name in (ENGINES if "wave" in case.parts else ["reference"])]
+    ids = [f"{case.name}-{name}" for name, case in pairs]
+    return pytest.mark.parametrize(("engine_name", "case"), pairs, ids=ids)
 
 
 def payload_of(case: ModeCase) -> bytes:
@@ -60,8 +61,7 @@ def opened(payload: bytes) -> tuple[Any, ...]:
     return whole.header, whole.layout, whole.alpha, tables, [bytes(part) for part in whole.parts]
 
 
-@every_engine
-@every_case
+@on_backends(MODE_CASES)
 def test_payloads_decode_on_every_backend(engine_name: str, case: ModeCase) -> None:
     image, expected = decoded(payload_of(case), engine_name), pixels_of(case)
     assert image.dtype == expected.dtype
@@ -69,14 +69,12 @@ def test_payloads_decode_on_every_backend(engine_name: str, case: ModeCase) -> N
     assert np.array_equal(image, expected)
 
 
-@every_engine
-@cases_of_ours
+@on_backends([case for case in MODE_CASES if not case.library])
 def test_encoding_gives_the_same_bytes_on_every_backend(engine_name: str, case: ModeCase) -> None:
     assert case.encode(engine(engine_name)) == payload_of(case)
 
 
-@every_engine
-@cases_by_planes
+@on_backends([case for case in MODE_CASES if case.codec == "planes"])
 def test_encoding_gives_the_same_parts_on_every_backend(engine_name: str, case: ModeCase) -> None:
     assert opened(case.encode(engine(engine_name))) == opened(payload_of(case))
 
