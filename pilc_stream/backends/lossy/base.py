@@ -158,9 +158,9 @@ def walk(
     """
     spec = model.spec
     grid = hyper_grid(*shape)
-    index = np.broadcast_to(scale_indices(np.zeros_like(tables.hyper), tables.hyper), (*grid, spec.hyper_channels))
+    of_hyper = np.broadcast_to(scale_indices(np.zeros_like(tables.hyper), tables.hyper), (*grid, spec.hyper_channels))
     wanted = None if hyper is None else hyper.astype(np.float64).reshape(-1)
-    values = coder.values(index.reshape(-1), wanted).reshape(*grid, spec.hyper_channels)
+    values = coder.values(of_hyper.reshape(-1), wanted).reshape(*grid, spec.hyper_channels)
     planes = np.broadcast_to(tables.features, (*grid, spec.quality_features))
     inputs = np.concatenate([clamp(values * HYPER_INPUT, -CONTEXT_LIMIT, CONTEXT_LIMIT), planes], axis=2)
     rows, columns = latent_grid(*shape)
@@ -170,13 +170,13 @@ def walk(
     for number, each in enumerate(spec.passes()):
         known, own = slice(0, each.known), slice(each.start, each.stop)
         context = context_inputs(decoded[..., known], unit[known], tables.gain[known]) if each.known else None
-        mean, index = arithmetic.outputs(model, number, context, features, tables.features)
+        means, scales = arithmetic.outputs(model, number, context, features, tables.features)
         ys, xs = pass_places(each, rows, columns)
-        mean = scaled_means(mean[ys, xs], tables.gain[own])
-        index = scale_indices(index[ys, xs], tables.scale[own])
+        mean = scaled_means(means[ys, xs], tables.gain[own])
+        index = scale_indices(scales[ys, xs], tables.scale[own])
         wanted = None if latents is None else (latents[ys, xs, own].astype(np.float64) - mean / MEAN_STEPS).reshape(-1)
-        values = coder.values(index.reshape(-1), wanted).reshape(mean.shape)
-        decoded[ys, xs, own] = (values << STEPS_LOG2) + mean
+        found = coder.values(index.reshape(-1), wanted).reshape(mean.shape)
+        decoded[ys, xs, own] = (found << STEPS_LOG2) + mean
     return decoded.astype(np.int32)
 
 

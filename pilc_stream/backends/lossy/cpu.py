@@ -39,7 +39,8 @@ class LossyCpuEngine:
     def __init__(self, threads: int = 1, name: str = "cpu", parts: tuple[Arithmetic, Synthesis] | None = None) -> None:
         """`parts`: entropy nets and synthesis on another device."""
         self.name, self.threads = name, threads
-        self._arithmetic, self._synthesise = parts or (HostArithmetic(np.float32), synthesise)
+        chosen: tuple[Arithmetic, Synthesis] = parts or (HostArithmetic(np.float32), synthesise)
+        self._arithmetic, self._synthesise = chosen
 
     def encode_tiles(
         self, model: LossyModel, tiles: Sequence[Tile], qualities: Sequence[int], lanes_log2: Sequence[int]

@@ -96,7 +96,11 @@ class _Writer:
 
 class _Reader:
     def __init__(self, model: LossyModel, opened: OpenedTile) -> None:
-        self._lanes, self._starts, self._escapes = LaneReader(opened.lanes), model.starts, Escapes(opened.escapes)
+        self._lanes, self._starts, self._escapes = (
+            LaneReader(opened.lanes),
+            model.starts[:, :-1],
+            Escapes(opened.escapes),
+        )
         self._number = 0
 
     def values(self, index: Ints, wanted: NDArray[np.float64] | None) -> Ints:
@@ -104,7 +108,7 @@ class _Reader:
         places = np.flatnonzero(index)
         symbols = []
         for place in places:
-            symbols.append(self._lanes.symbol(self._number, self._starts[index[place], :-1]))
+            symbols.append(self._lanes.symbol(self._number, self._starts[index[place]]))
             self._number += 1
         values[places] = self._escapes.fill(np.array(symbols, np.int64))
         return values

@@ -30,7 +30,7 @@ class Encoded(NamedTuple):
 def blend(quality: int) -> Floats:
     """The shares of the trade-offs `FLOAT_KNOTS` in a quality: float32 `(FLOAT_KNOTS,)`."""
     place = (quality - 1) / (QUALITIES - 1) * (FLOAT_KNOTS - 1)
-    return np.maximum(0, 1 - np.abs(place - np.arange(FLOAT_KNOTS))).astype(np.float32)
+    return np.asarray(np.maximum(0, 1 - np.abs(place - np.arange(FLOAT_KNOTS))), np.float32)
 
 
 def analyse(model: LossyModel, tile: Tile, quality: int) -> Encoded:

@@ -103,6 +103,7 @@ def _floats(net: LightNet) -> dict[str, Tensor]:
     for side, module in (("analysis", net.analysis), ("synthesis", net.synthesis)):
         for level, (matrix, blocks) in enumerate(zip(module.matrices, module.blocks, strict=True)):
             found[f"{side}.{level}.matrix"] = matrix.detach()
+            block: Any
             for number, block in enumerate(blocks):  # type: ignore[arg-type]
                 found |= _block(f"{side}.{level}.{number}", block)
     for index, (weight, bias) in enumerate(zip(net.hyper_analysis.weights, net.hyper_analysis.biases, strict=True)):

@@ -55,7 +55,7 @@ class _Bounded(torch.autograd.Function):
         return values.clamp(low, high)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def, override]
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def]
         (values,) = ctx.saved_tensors
         low, high = ctx.limits
         lost = ((values < low) & (gradient > 0)) | ((values > high) & (gradient < 0))
@@ -64,7 +64,7 @@ class _Bounded(torch.autograd.Function):
 
 def bounded(values: Tensor, low: float, high: float) -> Tensor:
     """`values` limited to `[low, high]`; gradients lead back in."""
-    result: Tensor = _Bounded.apply(values, low, high)
+    result: Tensor = _Bounded.apply(values, low, high)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -151,7 +151,7 @@ class Analysis(nn.Module):
         values = pixels
         for matrix, blocks, stride in zip(self.matrices, self.blocks, LEVEL_STRIDES, strict=True):
             values = _mixed(matrix, nn.functional.pixel_unshuffle(values, stride))
-            for block in blocks:  # type: ignore[union-attr]
+            for block in blocks:  # type: ignore[attr-defined]
                 values = block(values, level)
         return values
 
@@ -177,7 +177,7 @@ class Synthesis(nn.Module):
         """Pixels about mid grey, in `UNIT`."""
         values = latents
         for index in reversed(range(len(LEVEL_STRIDES))):
-            for block in self.blocks[index]:  # type: ignore[union-attr]
+            for block in self.blocks[index]:  # type: ignore[attr-defined]
                 values = block(values, level)
             values = nn.functional.pixel_shuffle(_mixed(self.matrices[index], values), LEVEL_STRIDES[index])
         return values
@@ -263,7 +263,7 @@ class LightNet(nn.Module):
                 self.analysis.matrices[index].copy_(matrix)
                 self.synthesis.matrices[index].copy_(matrix.T)
                 for side in (self.analysis, self.synthesis):
-                    for block in side.blocks[index]:  # type: ignore[union-attr]
+                    for block in side.blocks[index]:  # type: ignore[attr-defined]
                         block.begin(spread)
                 values = _mixed(matrix, values)
             self.latent_spread.copy_(spread)
@@ -390,7 +390,7 @@ class LightNet(nn.Module):
         """The weights of the transforms' hidden layers."""
         for side in (self.analysis, self.synthesis):
             for blocks in side.blocks:
-                for block in blocks:  # type: ignore[union-attr]
+                for block in blocks:  # type: ignore[attr-defined]
                     yield block.first
                     yield block.second
 

@@ -18,8 +18,8 @@ SUFFIX = ".json"
 
 @dataclass(frozen=True)
 class Cycle:
-    """A part of a run: the learning rate is `rate` and falls to nothing over the last `falling_steps` of `steps`; in the
-    last `rounded_steps` the entropy nets are rounded as integers."""
+    """A part of a run: the learning rate is `rate` and falls to nothing over the last `falling_steps` of `steps`; in
+    the last `rounded_steps` the entropy nets are rounded as integers."""
 
     steps: int
     falling_steps: int

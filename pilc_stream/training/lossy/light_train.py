@@ -146,12 +146,14 @@ def batch_loss(net: LightNet, recipe: LightRecipe, step: int, pixels: Tensor, po
     weight = tradeoff(recipe, positions)
     area = pixels.shape[2] * pixels.shape[3]
     if step < recipe.entropy_steps:
-        return net.entropy_bits(pixels, positions).mean() / area
+        bits: Tensor = net.entropy_bits(pixels, positions)
+        return bits.mean() / area
     coded = net(pixels, positions)
     error = (coded.pixels - pixels).square().mean((1, 2, 3)) * UNIT**2
     loss = (coded.latent_bits + coded.hyper_bits) / area + weight * error
     middle = (recipe.least_tradeoff * recipe.largest_tradeoff) ** 0.5
-    return (loss * (weight / middle) ** -BALANCE).mean()
+    result: Tensor = (loss * (weight / middle) ** -BALANCE).mean()
+    return result
 
 
 def measured(net: LightNet, pictures: Sequence[Pixels], position: float) -> tuple[float, float]:
