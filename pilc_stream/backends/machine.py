@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,10 @@ from llvmlite import ir
 from numpy.typing import NDArray
 
 from pilc_stream.backends import objects
+
+_LLVM = threading.RLock()
+"""Held by whoever compiles or loads code. LLVM's context is one for the whole process, which llvmlite guards call
+by call only; and who waits here for the same code finds it on disk."""
 
 
 def host_width() -> int:
@@ -43,16 +48,17 @@ def _target_machine() -> llvm.TargetMachine:
 
 def object_code(module: ir.Module) -> bytes:
     """The machine code of a module."""
-    machine = _target_machine()
-    module.triple = llvm.get_default_triple()
-    parsed = llvm.parse_assembly(str(module))
-    parsed.verify()
-    # What is worth vectors is written with vectors.
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_vectorization = options.slp_vectorization = False
-    passes = llvm.create_pass_builder(machine, options)
-    passes.getModulePassManager().run(parsed, passes)
-    return bytes(machine.emit_object(parsed))
+    with _LLVM:
+        machine = _target_machine()
+        module.triple = llvm.get_default_triple()
+        parsed = llvm.parse_assembly(str(module))
+        parsed.verify()
+        # What is worth vectors is written with vectors.
+        options = llvm.create_pipeline_tuning_options(speed_level=2)
+        options.loop_vectorization = options.slp_vectorization = False
+        passes = llvm.create_pass_builder(machine, options)
+        passes.getModulePassManager().run(parsed, passes)
+        return bytes(machine.emit_object(parsed))
 
 
 def kept_code(emit: Callable[[], ir.Module], about: str) -> bytes:
@@ -64,9 +70,13 @@ def kept_code(emit: Callable[[], ir.Module], about: str) -> bytes:
     text = f"{objects.sources_digest()} {llvmlite.__version__} {llvm.llvm_version_info} {host} {about}"
     name = f"{hashlib.sha256(text.encode()).hexdigest()[:40]}.o"
     code = objects.load(name)
-    if code is None:
-        code = object_code(emit())
-        objects.keep(name, code)
+    if code is not None:
+        return code
+    with _LLVM:
+        code = objects.load(name)
+        if code is None:
+            code = object_code(emit())
+            objects.keep(name, code)
     return code
 
 
@@ -74,9 +84,10 @@ class CompiledModule:
     """Machine code for this machine; functions are known by address and live as long as this object."""
 
     def __init__(self, code: bytes) -> None:
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
-        self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-        self._engine.finalize_object()
+        with _LLVM:
+            self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
+            self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+            self._engine.finalize_object()
 
     def address(self, name: str) -> int:
         """Where the function's code begins."""
