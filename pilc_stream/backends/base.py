@@ -75,6 +75,32 @@ def split_stream(job: TileJob) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
     return states, np.frombuffer(job.stream[state_bytes:], "<u2").astype(np.uint16)
 
 
+def split_streams(jobs: Sequence[TileJob]) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.int64]]:
+    """States `(tiles, lanes)` of streams of equally many lanes, the words of all one after the other and two of 0 more,
+    and how many words each has. Raises as `split_stream`, but takes small streams all at once."""
+    state_bytes = STATE_BYTES << jobs[0].lanes_log2
+    lengths = np.array([len(job.stream) for job in jobs], np.int64) - state_bytes
+    if (lengths < 0).any() or (lengths % WORD_BYTES).any():
+        _check_each(jobs)
+    states = np.frombuffer(b"".join([job.stream[:state_bytes] for job in jobs]), "<u4")
+    if (states < STATE_LOW).any():
+        _check_each(jobs)
+    words = b"".join([*(job.stream[state_bytes:] for job in jobs), bytes(2 * WORD_BYTES)])
+    return states.reshape(len(jobs), -1), np.frombuffer(words, "<u2"), lengths // WORD_BYTES
+
+
+def _check_each(jobs: Sequence[TileJob]) -> None:
+    for job in jobs:
+        split_stream(job)
+
+
+def check_ends(states: NDArray[np.uint32], words_used: NDArray[np.int64], words: NDArray[np.int64]) -> None:
+    """`check_end` for many tiles at once; `states`: `(tiles, lanes)`."""
+    if (words_used != words).any() or (states != STATE_LOW).any():
+        for tile_states, used, there in zip(states, words_used, words, strict=True):
+            check_end(tile_states, int(used), int(there))
+
+
 def check_end(states: NDArray[np.uint32], words_used: int, words: int) -> None:
     """Raise FormatError unless all words were used and every lane ended where encoders begin."""
     if words_used != words:

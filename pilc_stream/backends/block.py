@@ -25,9 +25,10 @@ SLOTS = STEPS_BACK + 1
 STATE_SLOTS = 2
 """Steps of which the adaptive units' states are kept."""
 
-STRIDES = (640, 1088)
-"""Elements from plane to plane of a ring: known when code is made, so that planes are constants in addresses. The first
-is what gangs are cut for, the second holds a single tile of the greatest height that there is."""
+STRIDE = 1216
+"""Elements from plane to plane of a ring: known when code is made, so that planes are constants in addresses. Enough
+for a tile of the greatest height that there is, and an odd number of cache lines, so that planes do not take the places
+of each other there."""
 
 SUB_PLANES = CHANNELS * SUB_PREDICTORS
 LARGEST_PREDICTION = 4080
@@ -56,8 +57,8 @@ ARGUMENT_TYPES = [POINTER] * len(POINTERS) + [I64] * len(NUMBERS)
 class Frame:
     """The arguments of a function of a walk by name; numbers are traced."""
 
-    def __init__(self, builder: ir.IRBuilder, values: Sequence[ir.Value], stride: int) -> None:
-        self.ir, self.stride = builder, stride
+    def __init__(self, builder: ir.IRBuilder, values: Sequence[ir.Value]) -> None:
+        self.ir = builder
         self.values = dict(zip(ARGUMENTS, values, strict=True))
 
     def pointer(self, name: str) -> ir.Value:
@@ -82,15 +83,15 @@ class Block:
         self._scratch_start = first * rows.count
         gang = frame.number("gang")
         self._element = (frame.number("first_row") + ROWS_ABOVE) * gang + first
-        self._gang, self._step, self._stride = gang, frame.number("step"), frame.stride
+        self._gang, self._step = gang, frame.number("step")
         self._loaded: dict[tuple[str, int, int, int], Narrow] = {}
         self._rows: dict[int, Narrow] = {}
 
     def ring_index(self, planes: int, plane: Index | int, dy: int, dx: int, slots: int = SLOTS) -> Index:
         """Where the neighbour `(dy, dx)` of the block's first pixel lies in a ring of so many planes to a slot."""
         slot = (self._step + (2 * dy + dx)) & (slots - 1)
-        start = slot * (planes * self._stride) + self._element + self._gang * dy
-        return start + plane * self._stride
+        start = slot * (planes * STRIDE) + self._element + self._gang * dy
+        return start + plane * STRIDE
 
     def _from_ring(
         self, ring: str, planes: int, plane: int, offset: tuple[int, int], element: ir.IntType,

@@ -1,4 +1,4 @@
-"""The CPU backend: vector kernels compiled for this machine, driven by Numba, over threads if asked for."""
+"""The CPU backend: vector kernels compiled for this machine, over threads if asked for."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 
 from pilc_stream.arith.context import CHANNELS, ROWS_ABOVE
 from pilc_stream.arith.rans import STATE_LOW
-from pilc_stream.backends.base import Tile, TileJob, check_end, pack_stream, split_stream
-from pilc_stream.backends.block import ARGUMENTS, SLOTS, STATE_SLOTS, STRIDES, SUB_PLANES
-from pilc_stream.backends.coder import Tables
+from pilc_stream.backends.base import Tile, TileJob, check_ends, pack_stream, split_streams
+from pilc_stream.backends.block import ARGUMENTS, SLOTS, STATE_SLOTS, STRIDE, SUB_PLANES
 from pilc_stream.backends.kernels import block_units
 from pilc_stream.backends.layout import ScratchRows, initial_state, pack_parameters
 from pilc_stream.backends.machine import CompiledModule, host_has_byte_dots, host_width, kept_code
+from pilc_stream.backends.tables import Tables
 from pilc_stream.backends.vector import VECTOR_WIDTHS
 from pilc_stream.backends.walk import VALUES, WalkEmitter
 from pilc_stream.errors import DeviceError, FormatError
 from pilc_stream.models.model import WaveModel
 from pilc_stream.models.spec import WaveSpec
 
-GANG_ELEMENTS = STRIDES[0] - max(VECTOR_WIDTHS)
-"""Rows times tiles of a gang: enough to fill vectors at every step, little enough for its ring to stay in cache."""
+GANG_ELEMENTS = STRIDE - max(VECTOR_WIDTHS)
+"""Rows times tiles of a gang, so that no vector reaches behind a plane of the ring by more than its width."""
 
 
 class TileContext(NamedTuple):
@@ -62,6 +62,13 @@ class GangShape(NamedTuple):
 CACHE_LINE = 64
 
 
+def aligned(size: int, kind: type) -> NDArray[Any]:
+    """An array from the beginning of a cache line, with whatever was there: a vector in two lines costs twice."""
+    spare = np.empty(size * np.dtype(kind).itemsize + CACHE_LINE, np.uint8)
+    start = -spare.ctypes.data % CACHE_LINE
+    return spare[start : start + size * np.dtype(kind).itemsize].view(kind)
+
+
 class Memory:
     """Arrays that walks use again, since new memory from the system has to be cleared page by page."""
 
@@ -71,10 +78,7 @@ class Memory:
     def array(self, name: str, size: int, kind: type) -> NDArray[Any]:
         """At least `size` elements, with whatever was in them."""
         if name not in self._arrays or len(self._arrays[name]) < size:
-            # At the beginning of a cache line: a vector of scratch that lies in two of them costs twice.
-            spare = np.empty(size * np.dtype(kind).itemsize + CACHE_LINE, np.uint8)
-            start = -spare.ctypes.data % CACHE_LINE
-            self._arrays[name] = spare[start : start + size * np.dtype(kind).itemsize].view(kind)
+            self._arrays[name] = aligned(size, kind)
         return self._arrays[name]
 
 
@@ -86,7 +90,7 @@ Arguments = Mapping[str, NDArray[Any] | int]
 class Program:
     """A model, compiled and laid out for this machine."""
 
-    walks: Callable[[str, int, int], CompiledModule]
+    walks: Callable[[str, int], CompiledModule]
     parameters: NDArray[np.int32]
     tables: Tables
     rows: ScratchRows
@@ -104,11 +108,11 @@ class Program:
         yield taken
         self.idle.append(taken)
 
-    def run(self, walk: str, shape: GangShape, gang: int, arguments: Arguments) -> None:
+    def run(self, walk: str, shape: GangShape, arguments: Arguments) -> None:
         """Run one of the module's functions, without the GIL."""
         values = [arguments.get(name, 0) for name in ARGUMENTS]
         addresses = [value if isinstance(value, int) else value.ctypes.data for value in values]
-        self.walks(walk, shape.channels, plane_stride(shape, gang)).run("walk", np.array(addresses, np.int64))
+        self.walks(walk, shape.channels).run("walk", np.array(addresses, np.int64))
 
 
 class CpuEngine:
@@ -184,7 +188,9 @@ class CpuEngine:
             by_shape.setdefault(shape, []).append(index)
         gangs = []
         for shape, members in by_shape.items():
-            largest = max(1, GANG_ELEMENTS // (shape.height + ROWS_ABOVE))
+            # No more than leaves work for every thread.
+            share = -(-len(members) // self.threads)
+            largest = max(1, min(share, GANG_ELEMENTS // (shape.height + ROWS_ABOVE)))
             first = 0
             while first < len(members):
                 # Powers of two, so that lanes of tiles and of vectors fall together.
@@ -224,27 +230,18 @@ def _compiled(
     byte_dots: bool,
     walk: str,
     channels: int,
-    stride: int,
 ) -> CompiledModule:
     """The code of a walk for a network's shape. It takes a second to make, the first time on a machine, and holds no
     weights, so a process has it once: a worker's codec and the decoder that verifies have engines of their own."""
-    emit = partial(WalkEmitter, spec, dict(offsets), width, byte_dots, walk, channels, stride)
-    return CompiledModule(kept_code(lambda: emit().module, f"{spec} {width} {byte_dots} {walk} {channels} {stride}"))
-
-
-def plane_stride(shape: GangShape, gang: int) -> int:
-    """The stride of the rings of a gang of so many tiles."""
-    # A vector may reach behind the last element, at most by its width.
-    elements = (shape.height + ROWS_ABOVE) * gang + max(VECTOR_WIDTHS)
-    return next(stride for stride in STRIDES if stride >= elements)
+    emit = partial(WalkEmitter, spec, dict(offsets), width, byte_dots, walk, channels)
+    return CompiledModule(kept_code(lambda: emit().module, f"{spec} {width} {byte_dots} {walk} {channels}"))
 
 
 def _common(program: Program, memory: Memory, shape: GangShape, gang: int) -> Arguments:
     """What every walk over a gang of so many tiles (a power of two) is given: ring, scratch, tables, places."""
-    stride = plane_stride(shape, gang)
     widest = min(shape.height, (shape.width + 1) // 2) * gang
     blocks = -(-widest // program.width)
-    planes = SLOTS * stride
+    planes = SLOTS * STRIDE
     row_bytes = shape.row_bytes - 2 * shape.channels
     period = max(gang, program.width)
     element = np.arange(period)
@@ -253,7 +250,7 @@ def _common(program: Program, memory: Memory, shape: GangShape, gang: int) -> Ar
         "pixels": memory.array("pixels", CHANNELS * planes, np.uint8),
         "sub_errors": memory.array("sub_errors", SUB_PLANES * planes, np.uint8),
         "errors": memory.array("errors", CHANNELS * planes, np.int16),
-        "states": memory.array("states", STATE_SLOTS * len(program.initial_state) * stride, np.int16),
+        "states": memory.array("states", STATE_SLOTS * len(program.initial_state) * STRIDE, np.int16),
         "initial": program.initial_state,
         "scratch": memory.array("scratch", blocks * program.rows.count * program.width, np.int16),
         "parameters": program.parameters,
@@ -282,9 +279,11 @@ class GangCoder:
         same = lane[:, None] % gang == lane % gang
         period = max(gang, width)
         # A vector may reach behind the last state.
-        all_states = np.full(max(lanes, program.width), STATE_LOW, np.uint32)
+        all_states = aligned(max(lanes, program.width), np.uint32)
+        all_states[:] = STATE_LOW
         self.states = all_states[:lanes].reshape(-1, gang)
-        self.word_at = np.tile(word_at, period // gang).astype(np.int32)
+        self.word_at = aligned(period, np.int32)
+        self.word_at[:] = np.tile(word_at, period // gang)
         self.arguments: Arguments = {
             "lane_states": all_states,
             "word_at": self.word_at,
@@ -325,7 +324,7 @@ def _encode_gang(program: Program, shape: GangShape, tiles: Sequence[Tile]) -> l
             "words": words,
             "intervals": memory.array("intervals", intervals, np.uint32),
         }
-        program.run("encode", shape, gang, arguments)
+        program.run("encode", shape, arguments)
         return [pack_stream(coder.states[:, g], words[coder.word_at[g] : ends[g]]) for g in range(gang)]
 
 
@@ -336,7 +335,7 @@ def _gang_contexts(program: Program, shape: GangShape, tiles: Sequence[Tile]) ->
     with program.memory() as memory:
         image = _gathered(memory, shape, tiles)
         common = _common(program, memory, shape, gang)
-        program.run("look", shape, gang, {**common, "image": image, "inputs": inputs, "values": values})
+        program.run("look", shape, {**common, "image": image, "inputs": inputs, "values": values})
     if shape.channels == 1:
         # Units that rest predict nothing.
         values[..., -CHANNELS + 1 :] = values[..., 1:CHANNELS]
@@ -348,25 +347,19 @@ def _gang_contexts(program: Program, shape: GangShape, tiles: Sequence[Tile]) ->
 
 def _decode_gang(program: Program, shape: GangShape, jobs: Sequence[TileJob]) -> list[Tile]:
     gang = len(jobs)
-    streams = [split_stream(job) for job in jobs]
-    lengths = np.array([len(words) for _, words in streams], np.int64)
+    states, words, lengths = split_streams(jobs)
     ends = np.cumsum(lengths)
     coder = GangCoder(program, shape, gang, ends - lengths)
-    coder.states[:] = np.stack([states for states, _ in streams], axis=1)
+    coder.states[:] = states.T
     image = np.empty(gang * shape.tile_bytes + 4, np.uint8)
-    # Two words more: they are read two at a time, and at the end one too far ahead.
-    words = np.concatenate([*(words for _, words in streams), np.zeros(2, np.uint16)])
     with program.memory() as memory:
         common = _common(program, memory, shape, gang)
         given: Arguments = {"words": words, "last_word": int(ends[-1]), "image": image}
-        program.run("decode", shape, gang, {**common, **coder.arguments, **given})
-    for g in range(gang):
-        used = int(coder.word_at[g]) - int(ends[g] - lengths[g])
-        if used > lengths[g]:
-            raise FormatError("tile: the words end before the pixels do; the stream is damaged")
-        check_end(coder.states[:, g], used, int(lengths[g]))
+        program.run("decode", shape, {**common, **coder.arguments, **given})
+    used = coder.word_at[:gang] - (ends - lengths)
+    if (used > lengths).any():
+        raise FormatError("tile: the words end before the pixels do; the stream is damaged")
+    check_ends(coder.states.T, used, lengths)
     rows = image[: gang * shape.tile_bytes].reshape(gang, shape.height, shape.row_bytes)
-    return [
-        rows[g, :, : shape.width * shape.channels].reshape(shape.height, shape.width, shape.channels)
-        for g in range(gang)
-    ]
+    pixels = rows[:, :, : shape.width * shape.channels]
+    return list(pixels.reshape(gang, shape.height, shape.width, shape.channels))

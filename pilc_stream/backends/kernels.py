@@ -128,7 +128,7 @@ class Model:
         scale_total, scale_shift = self._unit(block, f"head.{c}.scale", 0, hidden)
         scale = scale_index(scale_total, scale_shift, exponent, spec.scale_count)
         block.put(rows.means + c, mean)
-        block.put(rows.table_index, (scale << 4) + mean_fraction(mean))
+        block.put(rows.table_index + c, (scale << 4) + mean_fraction(mean))
 
     def leave(self, block: Block, c: int, rests: bool) -> None:
         """What the known pixels of a channel leave behind: sub-errors, and unless its unit `rests`, error and state."""

@@ -41,7 +41,7 @@ class ScratchRows:
     errors: int = 1 + 2 * CHANNELS
     predictions: int = 1 + 3 * CHANNELS
     table_index: int = 1 + 4 * CHANNELS
-    taps: int = 2 + 4 * CHANNELS
+    taps: int = 1 + 5 * CHANNELS
 
     @property
     def first_quad(self) -> int:

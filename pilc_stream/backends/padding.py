@@ -6,7 +6,7 @@ from llvmlite import ir
 
 from pilc_stream.arith.context import BEFORE_FIRST, CHANNELS, ROWS_ABOVE
 from pilc_stream.arith.fixed import maximum, minimum
-from pilc_stream.backends.block import SLOTS, STATE_SLOTS, SUB_PLANES, Frame
+from pilc_stream.backends.block import SLOTS, STATE_SLOTS, STRIDE, SUB_PLANES, Frame
 from pilc_stream.backends.lanes import I1, I8, I16, I64, POINTER
 from pilc_stream.backends.scalar import Index, counting
 
@@ -25,7 +25,7 @@ class Padding:
         """`planes`: of the adaptive units' states; `slack`: elements behind the last that vectors may reach."""
         self._slack = slack
         self._frame, self._planes, self._ir = frame, planes, frame.ir
-        self._gang, self._stride = frame.number("gang"), frame.stride
+        self._gang = frame.number("gang")
         self._height, self._width = frame.number("height"), frame.number("width")
 
     def reset(self) -> None:
@@ -37,7 +37,7 @@ class Padding:
             ("errors", SLOTS * CHANNELS, 2, 0),
         ):
             with counting(self._ir, planes) as plane:
-                self._fill(ring, elements * size, value, plane * (self._stride * size))
+                self._fill(ring, elements * size, value, plane * (STRIDE * size))
         zero = Index(self._ir, I64(0))
         for slot in range(STATE_SLOTS):
             self._initial_states(zero + slot, zero, elements)
@@ -77,7 +77,7 @@ class Padding:
             slot, at = step & (SLOTS - 1), (y + ROWS_ABOVE) * self._gang
             for ring, planes, size in (("sub_errors", SUB_PLANES, 1), ("errors", CHANNELS, 2)):
                 with counting(b, planes) as plane:
-                    place = (slot * planes + plane) * self._stride + at
+                    place = (slot * planes + plane) * STRIDE + at
                     self._fill(ring, self._gang * size, 0, place * size)
             self._initial_states(step, at, self._gang)
         following = (step + 1) >> 1
@@ -98,7 +98,7 @@ class Padding:
         """A row's cell of one slot to another cell, in all channels."""
         for c in range(CHANNELS):
             to, source = (
-                self._address("pixels", (a * CHANNELS + c) * self._stride + (y + ROWS_ABOVE) * self._gang, I8)
+                self._address("pixels", (a * CHANNELS + c) * STRIDE + (y + ROWS_ABOVE) * self._gang, I8)
                 for a, y in ((slot, row), (from_slot, from_row))
             )
             self._call("llvm.memcpy.p0.p0.i64", [to, source, self._gang.value, I1(0)])
@@ -107,7 +107,7 @@ class Padding:
         b = self._ir
         with counting(b, self._planes) as plane:
             value = b.load(self._address("initial", plane, I16), typ=I16, align=2)
-            place = ((step & (STATE_SLOTS - 1)) * self._planes + plane) * self._stride + at
+            place = ((step & (STATE_SLOTS - 1)) * self._planes + plane) * STRIDE + at
             with counting(b, count) as k:
                 b.store(value, self._address("states", place + k, I16), align=2)
 

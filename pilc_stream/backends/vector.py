@@ -40,7 +40,7 @@ class VectorBuilder:
             if argument.type == POINTER:
                 argument.add_attribute("noalias")
         self.ir = ir.IRBuilder(self.function.append_basic_block("entry"))
-        self._stack: dict[int, ir.Value] = {}
+        self._stack: dict[tuple[int, int], ir.Value] = {}
         self._set_width(width)
 
     def _set_width(self, width: int) -> None:
@@ -276,11 +276,12 @@ class VectorBuilder:
             out = self.ir.insert_element(out, value, I32(k))
         return out
 
-    def scratch_vector(self, number: int) -> ir.Value:
-        """Memory for one vector on the stack, the same for the same number."""
-        if number not in self._stack:
-            self._stack[number] = on_stack(self.ir, ir.VectorType(I32, ZMM_WIDTH))
-        return self._stack[number]
+    def scratch_vectors(self, number: int, count: int = 1) -> ir.Value:
+        """Memory for `count` vectors on the stack, the same for the same number and count."""
+        key = number, count
+        if key not in self._stack:
+            self._stack[key] = on_stack(self.ir, ir.VectorType(I32, count * ZMM_WIDTH))
+        return self._stack[key]
 
     @contextmanager
     def loop(self, count: ir.Value, carried: Sequence[Narrow] = ()) -> Iterator[tuple[ir.Value, list[Narrow], LoopEnd]]:

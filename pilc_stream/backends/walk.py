@@ -18,7 +18,6 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 from pilc_stream.arith.context import CHANNELS
-from pilc_stream.arith.fixed import minimum
 from pilc_stream.backends import coder
 from pilc_stream.backends.block import (
     ARGUMENT_TYPES,
@@ -27,6 +26,7 @@ from pilc_stream.backends.block import (
     Block,
     Frame,
 )
+from pilc_stream.backends.decoding import decode_step
 from pilc_stream.backends.kernels import Model
 from pilc_stream.backends.lanes import I8, I16, I32, I64, POINTER
 from pilc_stream.backends.layout import QUAD, SIGNED_OFFSET, ScratchRows
@@ -52,16 +52,15 @@ class WalkEmitter:
     """Emits a walk as the function `walk`, which takes the address of its arguments (`block.ARGUMENTS`) as integers."""
 
     def __init__(
-        self, spec: WaveSpec, offsets: Mapping[str, int], width: int, byte_dots: bool, walk: str, channels: int,
-        stride: int
+        self, spec: WaveSpec, offsets: Mapping[str, int], width: int, byte_dots: bool, walk: str, channels: int
     ) -> None:  # fmt: skip
-        """`walk`: one of `WALKS`; `channels`: of the tiles; `stride`: one of `block.STRIDES`."""
-        self.stride = stride
+        """`walk`: one of `WALKS`; `channels`: of the tiles."""
         self.model = Model(spec, offsets, width, byte_dots)
         self.width, self.byte_dots = width, byte_dots
         self.module = ir.Module(walk)
         self.module.triple = llvm.get_default_triple()
-        self._few = {1 << k: self._emit_few(1 << k) for k in range(width.bit_length() - 1)} if walk == "decode" else {}
+        coding = {"decode": decode_step, "encode": coder.put_intervals}.get(walk)
+        self._symbols = self._emit_symbols(coding) if coding is not None else None
         self._codes = {1 << k: self._emit_code(1 << k) for k in range(width.bit_length())} if walk == "encode" else {}
         self._emit_walk(walk, channels)
 
@@ -70,37 +69,35 @@ class WalkEmitter:
     def _emit_pass(self, name: str, body: Callable[[VectorBuilder, Block], None]) -> ir.Function:
         builder = VectorBuilder(self.module, name, ARGUMENT_TYPES, self.width, self.byte_dots)
         builder.function.linkage = "internal"
-        frame = Frame(builder.ir, builder.arguments, self.stride)
+        frame = Frame(builder.ir, builder.arguments)
         with counting(builder.ir, frame.number("count"), self.width) as first:
             body(builder, Block(builder, frame, self.model.rows, first))
         builder.ir.ret_void()
         return builder.function
 
     def _decode_pass(self, c: int, channels: int, builder: VectorBuilder, block: Block) -> None:
+        """What is between the symbols of the channel before `c` and those of `c`."""
         if c == 0:
             self.model.context(block)
-        self.model.head(block, c)
-        enough = (block.frame.number("lanes") >= self.width).condition
-        with builder.ir.if_else(enough) as (many, few):
-            with many:
-                zero, channel = Index(builder.ir, I64(0)), Index(builder.ir, I64(c))
-                coder.decode(builder, block, channel, self.width, zero)
-            with few:
-                self._call_few(builder, block, c)
+        else:
+            self._leave(block, c - 1, channels)
+        if c < channels:
+            self.model.head(block, c)
+        else:
+            self._to_image(builder, block, channels)
+
+    def _leave(self, block: Block, c: int, channels: int) -> None:
         if channels == 1:
             for plane in range(1, CHANNELS):
                 block.put_pixel(plane, block.pixel(0, 0, 0))
         for plane in range(c, c + 1) if channels > 1 else range(CHANNELS):
             self.model.leave(block, plane, rests=plane >= channels)
-        if c == channels - 1:
-            self._to_image(builder, block, channels)
 
     def _encode_pass(self, channels: int, builder: VectorBuilder, block: Block) -> None:
         self._from_image(builder, block, channels)
         self.model.context(block)
         for c in range(channels):
             self.model.head(block, c)
-            coder.put_intervals(builder, block, c)
         for channel in range(CHANNELS):
             self.model.leave(block, channel, rests=channel >= channels)
 
@@ -112,26 +109,14 @@ class WalkEmitter:
         for channel in range(CHANNELS):
             self.model.leave(block, channel, rests=channel >= channels)
 
-    # Gangs with fewer lanes than a vector.
-
-    def _emit_few(self, lanes: int) -> ir.Function:
-        """Decode a block's pixels of a channel by vectors of so many lanes."""
-        builder = VectorBuilder(self.module, f"few{lanes}", [*ARGUMENT_TYPES, I64, I64], self.width)
+    def _emit_symbols(self, emit: Callable[[VectorBuilder, Frame, ScratchRows, Index], None]) -> ir.Function:
+        """A function for the symbols of one channel of a step; the channel is its last argument."""
+        builder = VectorBuilder(self.module, "symbols", [*ARGUMENT_TYPES, I64], self.width)
         builder.function.linkage = "internal"
-        *values, first, c = builder.arguments
-        frame = Frame(builder.ir, values, self.stride)
-        block = Block(builder, frame, self.model.rows, Index(builder.ir, first))
-        left = minimum(frame.number("count") - block.first, Index(builder.ir, I64(self.width)))
-        with counting(builder.ir, left, lanes) as at:
-            coder.decode(builder, block, Index(builder.ir, c), lanes, at)
+        *values, c = builder.arguments
+        emit(builder, Frame(builder.ir, values), self.model.rows, Index(builder.ir, c))
         builder.ir.ret_void()
         return builder.function
-
-    def _call_few(self, builder: VectorBuilder, block: Block, c: int) -> None:
-        lanes = block.frame.number("lanes")
-        for count, function in self._few.items():
-            with builder.ir.if_then(lanes.equals(count).condition):
-                builder.ir.call(function, [*block.frame.values.values(), block.first.value, I64(c)])
 
     # Pixels between image and ring.
 
@@ -171,9 +156,9 @@ class WalkEmitter:
             colour = planes[0]
             for k in (1, 2):
                 colour = b.or_(colour, b.shl(planes[k], ir.Constant(builder.vector, [8 * k] * self.width)))
-            memory, stored = builder.scratch_vector(0), colour
+            memory, stored = builder.scratch_vectors(0), colour
         else:
-            memory, stored = builder.scratch_vector(0), block.pixel(0, 0, 0).in_bits(32)
+            memory, stored = builder.scratch_vectors(0), block.pixel(0, 0, 0).in_bits(32)
         b.store(stored, memory, align=4)
 
         def put(address: ir.Value, number: Index) -> None:
@@ -184,7 +169,7 @@ class WalkEmitter:
 
     def _from_image(self, builder: VectorBuilder, block: Block, channels: int) -> None:
         b = builder.ir
-        memory = builder.scratch_vector(0)
+        memory = builder.scratch_vectors(0)
 
         def take(address: ir.Value, number: Index) -> None:
             element = I32 if channels == CHANNELS else I8
@@ -206,9 +191,9 @@ class WalkEmitter:
         for number, name in enumerate(ARGUMENTS):
             value = b.load(b.gep(function.args[0], [I64(number)], source_etype=I64), typ=I64, align=8)
             values.append(b.inttoptr(value, POINTER) if name in POINTERS else value)
-        frame = Frame(b, values, self.stride)
+        frame = Frame(b, values)
         bodies = {
-            "decode": [partial(self._decode_pass, c, channels) for c in range(channels)],
+            "decode": [partial(self._decode_pass, c, channels) for c in range(channels + 1)],
             "encode": [partial(self._encode_pass, channels)],
             "look": [partial(self._look_pass, channels)],
         }[walk]
@@ -224,8 +209,13 @@ class WalkEmitter:
             count = rows * frame.number("gang")
             image_at = y0 * frame.number("row_bytes") + step * channels
             arguments = frame.with_numbers(step=step, first_row=y0, count=count, image_at=image_at, interval_at=coded)
-            for one in passes:
+            # Decoding, a channel's symbols come before the next pass; encoding, all come behind the only one.
+            after = [[number] for number in range(channels)] + [[]] if walk == "decode" else [list(range(channels))]
+            for one, coded_channels in zip(passes, after, strict=True):
                 b.call(one, arguments)
+                if self._symbols is not None:
+                    for c in coded_channels:
+                        b.call(self._symbols, [*arguments, I64(c)])
             b.store((coded + coder.whole_vectors(count, self.width) * channels).value, done, align=8)
             padding.pixels(step)
             padding.recorded(step)
@@ -266,7 +256,7 @@ class WalkEmitter:
         builder.function.linkage = "internal"
         b = builder.ir
         *values, channels = builder.arguments
-        frame = Frame(b, values, self.stride)
+        frame = Frame(b, values)
         height, width = frame.number("height"), frame.number("width")
         left = on_stack(b, I64)
         b.store(frame.values["interval_at"], left, align=8)
@@ -274,14 +264,14 @@ class WalkEmitter:
         with counting(b, steps) as turn:
             _, rows = step_rows(steps - 1 - turn, height, width)
             count = rows * frame.number("gang")
-            inner = Frame(b, frame.with_numbers(count=count), self.stride)
+            inner = Frame(b, frame.with_numbers(count=count))
             with counting(b, Index(b, channels)):
                 start = Index(b, b.load(left, typ=I64, align=8)) - coder.whole_vectors(count, self.width)
                 b.store(start.value, left, align=8)
                 blocks = (count + (lanes - 1)) >> (lanes.bit_length() - 1)
                 with counting(b, blocks) as behind:
                     element = (blocks - 1 - behind) * lanes
-                    memory = [builder.scratch_vector(k) for k in (0, 1)]
+                    memory = [builder.scratch_vectors(k) for k in (0, 1)]
                     coder.encode(builder, inner, start + element, element, memory)
         b.ret_void()
         return builder.function

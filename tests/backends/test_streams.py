@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from small_model import small_model
 
 from pilc_stream.backends import open_engine
-from pilc_stream.backends.base import TileJob, check_end, pack_stream, split_stream
+from pilc_stream.backends.base import TileJob, check_end, check_ends, pack_stream, split_stream, split_streams
 from pilc_stream.errors import DeviceError, FormatError, TruncatedError, UsageError
 
 HEIGHT, WIDTH, LANES_LOG2 = 9, 7, 1
@@ -32,6 +33,31 @@ def test_states_and_words_come_back() -> None:
     states, words = np.array([1 << 16, (1 << 32) - 1], np.uint32), np.array([1, 65535, 300], np.uint16)
     ours = split_stream(TileJob(memoryview(pack_stream(states, words)), 1, 1, 1, 1))
     assert [part.tolist() for part in ours] == [states.tolist(), words.tolist()]
+
+
+def test_streams_taken_at_once_are_those_taken_one_by_one() -> None:
+    states = np.array([[1 << 16, (1 << 32) - 1], [70000, 1 << 20]], np.uint32)
+    words = [np.array([1, 65535, 300], np.uint16), np.array([7], np.uint16)]
+    jobs = [TileJob(memoryview(pack_stream(*parts)), HEIGHT, WIDTH, 3, 1) for parts in zip(states, words, strict=True)]
+    all_states, all_words, counts = split_streams(jobs)
+    assert all_states.tolist() == states.tolist()
+    assert all_words.tolist() == [1, 65535, 300, 7, 0, 0]
+    assert counts.tolist() == [3, 1]
+    for damaged in (b"\xff" * 7, b"\xff" * 9, b"\xff\xff\0\0" * 2):
+        with pytest.raises(FormatError) as alone:
+            split_stream(job(damaged))
+        with pytest.raises(type(alone.value), match=re.escape(str(alone.value))):
+            split_streams([*jobs, job(damaged)])
+
+
+def test_ends_are_checked_at_once() -> None:
+    states, words = np.full((2, 3), 1 << 16, np.uint32), np.array([5, 6])
+    check_ends(states, words, words)
+    with pytest.raises(FormatError, match="used 4 of 6 words"):
+        check_ends(states, np.array([5, 4]), words)
+    states[1, 2] += 1
+    with pytest.raises(FormatError, match="does not end in the state"):
+        check_ends(states, words, words)
 
 
 @pytest.mark.parametrize("length", [0, 1, 7, 9])
