@@ -47,9 +47,9 @@ NUMBERS = (
 )  # fmt: skip
 ARGUMENTS = (*POINTERS, *NUMBERS)
 """What every function of a walk is given, in this order. `ring`: pixels, sub_errors, errors and states, as `kernels`
-has it; `initial`: a state outside the tile. `rows`, `symbols`, `lasts`, `lane_states`, `words`, `word_at`, `below`,
-`group`, `intervals`, `lanes`, `last_word`: see `coder`. `image`, `offsets`, `period`, `period_rows`, `row_bytes`: see
-`walk`. `count`: elements of the step, whose first row is `first_row`."""
+has it; `initial`: a state outside the tile. `rows`, `symbols`, `lasts`: see `tables`. `lane_states`,
+`words`, `word_at`, `below`, `group`, `intervals`, `lanes`, `last_word`: see `decoding`. `image`, `offsets`,
+`period`, `period_rows`, `row_bytes`: see `walk`. `count`: elements of the step, whose first row is `first_row`."""
 
 ARGUMENT_TYPES = [POINTER] * len(POINTERS) + [I64] * len(NUMBERS)
 

@@ -1,8 +1,8 @@
 """The CPU backend's walk over a gang of tiles: passes over the pixels of a step, padding, and images to rings and back.
 
 See `kernels` for the gang's skewed ring. Everything here is about which elements a step has and where they lie; the
-arithmetic of pixels is in `kernels`, that of states in `coder`. A step is walked once per channel when decoding, since
-all symbols of a channel come before those of the next, and once for all channels when encoding.
+arithmetic of pixels is in `kernels`, that of states in `decoding` and `coder`. A step is walked once per channel
+when decoding, since all symbols of a channel come before those of the next, and once for all channels when encoding.
 
 An element's pixel lies in `image` at ``offsets[element mod period]`` bytes from that of the step's first pixel, and
 ``row_bytes`` further for each `period_rows` rows; `period` is the gang, or the vectors' width if that is more, and
