@@ -1,11 +1,10 @@
-"""The picture of the memory report, and that no step's memory grows with the height of what it works on."""
+"""The picture of the memory report, its recorded run, and that no step holds all pixels."""
 
 from __future__ import annotations
 
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -36,16 +35,9 @@ def test_the_recorded_run_keeps_the_promise() -> None:
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_height(tmp_path: Path) -> None:
-    found: dict[int, dict[str, Any]] = {}
-    # Both above the limit of what is decoded whole, and the pixels above that of what is verified and exported so.
-    for height in (3_000, 4_500):
-        taken = measure(tmp_path, 30_000, height, ("--max-pixels", "1000000"))
-        assert taken["picture"]["raw_bytes"] > large.LARGE_RAW_BYTES
-        found[height] = {step["step"]: step["peak_rss_bytes"] for step in taken["steps"]}
-        compressed = taken["source_bytes"] + taken["stored_bytes"]
-    more_pixels = 30_000 * 1_500 * 3
-    assert compressed < more_pixels / 2
-    for step, peak in found[4_500].items():
-        assert peak < PROMISED_BYTES / 2
-        assert peak - found[3_000][step] < more_pixels / 2, step
+def test_every_step_takes_less_memory_than_the_pixels(tmp_path: Path) -> None:
+    # Above the limit of what is decoded whole, and above that of what is verified and exported so.
+    taken = measure(tmp_path, 30_000, 8_000)
+    raw_bytes = taken["picture"]["raw_bytes"]
+    assert raw_bytes > large.LARGE_RAW_BYTES
+    assert {step["step"]: step["peak_rss_bytes"] for step in taken["steps"] if step["peak_rss_bytes"] > raw_bytes} == {}
