@@ -134,6 +134,7 @@ def whole_lossy_report(report: LossyReport) -> str:
                 "What was trained of the family on the machine at hand; loss is bits per pixel plus trade-off times "
                 "squared error. The members have the published sizes, not yet the published rates.",
                 lossy_course_table(report.courses),
+                *(course["about"] for course in report.courses if "about" in course),
             ]
             if report.courses
             else []
