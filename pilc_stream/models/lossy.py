@@ -27,13 +27,13 @@ from pilc_stream.records.payload import MODEL_DIGEST_BYTES
 
 FORMAT_NAME = "pilc-lossy-model"
 QUALITIES = 100
-QUALITY_STEP = 3
+QUALITY_STEP = 11
 QUALITY_KNOTS = (QUALITIES - 1) // QUALITY_STEP + 1
-"""Tables by quality are given for every third quality from 1 to 100; those between are interpolated in integers."""
+"""Tables by quality are given for every eleventh quality from 1 to 100; those between are interpolated in integers."""
 
 GAIN_BITS = 12
-SCALE_BITS = 4
-"""Scale offsets count sixteenths of a step of the scale table."""
+SCALE_BITS = 3
+"""Scale offsets count eighths of a step of the scale table."""
 
 MAGNITUDES = 128
 """Values of up to 127 either way have an interval of their own; the rest share the escape."""
@@ -49,7 +49,7 @@ FLOAT_LIMIT = 1e4
 
 class QualityTables(NamedTuple):
     """The integers of one quality: `gain` `(latents,)` in 4096ths; `scale` `(latents,)` and `hyper` (of the hyper
-    latents) in 16ths of a step of the scale table; `features` int64 `(quality_features,)`."""
+    latents) in eighths of a step of the scale table; `features` int64 `(quality_features,)`."""
 
     gain: NDArray[np.int64]
     scale: NDArray[np.int64]
@@ -63,8 +63,8 @@ class LossyModel:
 
     `tensors`, beside the integer layers (`weight` columns of convolutions: row, column, then channel), by quality knot:
 
-    - `quality.gain` uint16, `quality.scale` int16 `(34, latents)`, `quality.hyper` int16 `(34, hyper_channels)`,
-      `quality.features` uint8 `(34, quality_features)`: as `QualityTables`;
+    - `quality.gain` uint16, `quality.scale` int8 `(10, latents)`, `quality.hyper` int16 `(10, hyper_channels)`,
+      `quality.features` uint8 `(10, quality_features)`: as `QualityTables`;
     - `context.unit` int32 `(latents,)`: a decoded latent enters the context nets times this, divided by its gain;
     - `table.sizes` uint16 `(63, 128)`: the interval of a value of this magnitude, for each sign; by scale from 1 on.
 
@@ -182,7 +182,7 @@ def _shapes(spec: LossySpec) -> dict[str, tuple[type, tuple[int, ...]]]:
     """Type and shape of every integer tensor but the layers'."""
     return {
         "quality.gain": (np.uint16, (QUALITY_KNOTS, spec.latents)),
-        "quality.scale": (np.int16, (QUALITY_KNOTS, spec.latents)),
+        "quality.scale": (np.int8, (QUALITY_KNOTS, spec.latents)),
         "quality.hyper": (np.int16, (QUALITY_KNOTS, spec.hyper_channels)),
         "quality.features": (np.uint8, (QUALITY_KNOTS, spec.quality_features)),
         "context.unit": (np.int32, (spec.latents,)),

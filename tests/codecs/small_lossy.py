@@ -45,8 +45,8 @@ def small_lossy_model(seed: int = 0, spec: LossySpec = SMALL_LOSSY_SPEC, profile
         layers[name] = Layer(weight, random.integers(-500, 1500, outputs).astype(np.int32), shift)
     tensors = {
         "quality.gain": np.linspace(1500, 9000, QUALITY_KNOTS)[:, None].repeat(spec.latents, 1).astype(np.uint16),
-        "quality.scale": random.integers(-100, 300, (QUALITY_KNOTS, spec.latents)).astype(np.int16),
-        "quality.hyper": random.integers(0, 400, (QUALITY_KNOTS, spec.hyper_channels)).astype(np.int16),
+        "quality.scale": random.integers(-50, 127, (QUALITY_KNOTS, spec.latents)).astype(np.int8),
+        "quality.hyper": random.integers(0, 200, (QUALITY_KNOTS, spec.hyper_channels)).astype(np.int16),
         "quality.features": random.integers(0, 256, (QUALITY_KNOTS, spec.quality_features)).astype(np.uint8),
         "context.unit": random.integers(500, 9000, spec.latents).astype(np.int32),
         "table.sizes": bell_sizes(),

@@ -88,7 +88,7 @@ def test_values_beyond_the_table_come_back(model: LossyModel) -> None:
     """Great contrast under narrow tables needs escapes, and these have a place of their own."""
     hard = np.zeros((64, 64, 3), np.uint8)
     hard[::2] = 255
-    narrow = {**model.tensors, "quality.scale": np.full_like(model.tensors["quality.scale"], -400)}
+    narrow = {**model.tensors, "quality.scale": np.full_like(model.tensors["quality.scale"], -128)}
     narrow["quality.gain"] = np.full_like(narrow["quality.gain"], 65535)
     other = LossyModel(model.spec, model.layers, narrow, model.floats, "narrow")
     stream, latents = LossyCpuEngine().encode_tiles(other, [hard], [100], [0])[0]

@@ -27,7 +27,7 @@ LEAST_SAVING = {"JPEG": 0.15}
 """Of the rate at equal PSNR."""
 
 MOST_FLOPS = 20_000
-MOST_MODEL_BYTES = 1_100_000
+MOST_MODEL_BYTES = 1 << 20
 
 
 @pytest.fixture(scope="module")

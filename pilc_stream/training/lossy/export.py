@@ -69,7 +69,7 @@ def _tensors(net: LightNet) -> dict[str, NDArray[Any]]:
     steps = 1 << SCALE_BITS
     return {
         "quality.gain": gain.numpy().astype(np.uint16),
-        "quality.scale": torch.round(octaves * SCALE_STEPS * steps).numpy().astype(np.int16),
+        "quality.scale": torch.round(octaves * SCALE_STEPS * steps).clamp(-127, 127).numpy().astype(np.int8),
         "quality.hyper": torch.round((share @ net.hyper_scale).clamp(0, SCALE_COUNT - 1) * steps)
         .numpy()
         .astype(np.int16),
