@@ -19,7 +19,13 @@ CODEC_IDS = {"raw": 0, "wave": 1, "pilc": 2, "planes": 3, "webp": 4, "deep": 5, 
 WITH_MODEL = frozenset(("wave", "pilc", "lossy"))
 """Codecs whose payloads name a model."""
 
-MAX_TILE_LOG2S = {"wave": MAX_TILE_LOG2, "pilc": MAX_TILE_LOG2, "webp": 13, "deep": MAX_TILE_LOG2, "lossy": MAX_TILE_LOG2}
+MAX_TILE_LOG2S = {
+    "wave": MAX_TILE_LOG2,
+    "pilc": MAX_TILE_LOG2,
+    "webp": 13,
+    "deep": MAX_TILE_LOG2,
+    "lossy": MAX_TILE_LOG2,
+}
 """Codecs that cut images into tiles, and how large these may be; what other codecs make is one stream."""
 
 MODEL_DIGEST_BYTES = 4

@@ -145,7 +145,7 @@ DIGEST = b"\xaa\xbb\xcc\xdd"
         (head(0x10), TruncatedError, "3 bytes, shorter than any header"),
         (head(0x00, 0, 1, 1), UnsupportedError, "format version 0, this release reads 1; upgrade"),
         (head(0x20, 0, 1, 1), UnsupportedError, "format version 2, this release reads 1; upgrade"),
-        (head(0x16, 0, 1, 1), UnsupportedError, "codec number 6 is unknown"),
+        (head(0x17, 0, 1, 1), UnsupportedError, "codec number 7 is unknown"),
         (head(0x1F, 0, 1, 1), UnsupportedError, "codec number 15 is unknown"),
         (head(0x10, 0x20, 1, 1), UnsupportedError, "flags 0x20 hold bits"),
         (head(0x10, 0x80, 1, 1), UnsupportedError, "flags 0x80 hold bits"),
