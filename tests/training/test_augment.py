@@ -60,7 +60,8 @@ def test_reduced_tiles_show_the_same_picture_smaller(seed: int) -> None:
     small = reduced(tile, np.random.default_rng(seed))
     assert small.dtype == np.uint8
     height, width = small.shape[:2]
-    assert 30 <= height <= 60 and 40 <= width <= 80
+    assert 30 <= height <= 60
+    assert 40 <= width <= 80
     assert abs(height / 60 - width / 80) < 0.02
     assert np.abs(small.reshape(-1, 3).mean(axis=0) - tile.reshape(-1, 3).mean(axis=0)).max() < 1.5
 
@@ -69,7 +70,8 @@ def test_reduced_tiles_show_the_same_picture_smaller(seed: int) -> None:
 def test_recoloured_tiles_keep_the_order_of_a_channels_values(seed: int) -> None:
     ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2).repeat(200, axis=0)
     other = recoloured(ramp, np.random.default_rng(seed))
-    assert other.shape == ramp.shape and other.dtype == np.uint8
+    assert other.shape == ramp.shape
+    assert other.dtype == np.uint8
     means = other.mean(axis=0)
     assert np.all(np.diff(means[::8], axis=0) >= -0.2)
     assert np.ptp(other[:, 128, 0]) <= 1  # the noise is less than one unit
