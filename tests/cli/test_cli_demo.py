@@ -74,7 +74,8 @@ def test_the_command_as_a_new_user_types_it(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "by 2 Ray actors" in result.stdout
     assert "Traceback" not in result.stderr
-    assert "ray" not in result.stderr.lower()
+    # Nothing of Ray's own; that it starts is said where it takes long.
+    assert "ray" not in result.stderr.lower().replace("starting ray", "")
 
 
 @pytest.mark.slow

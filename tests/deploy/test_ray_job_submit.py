@@ -37,7 +37,7 @@ class Cluster:
 
     def submit(self, folder: Path, *entrypoint: str) -> subprocess.CompletedProcess[str]:
         command = [*RAY, "job", "submit", "--address", self.address, "--working-dir", str(folder), "--", *entrypoint]
-        end = time.monotonic() + 120
+        end = time.monotonic() + 600
         while True:
             done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=900, check=False)
             # The dashboard answers before the agent that starts jobs is up, and says so.

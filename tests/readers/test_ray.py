@@ -13,6 +13,7 @@ from small_sets import MakeDataset
 pytest.importorskip("ray")
 pytest.importorskip("pandas")
 
+import ray.data
 from ray.data.block import BlockAccessor
 
 from pilc_stream.errors import UsageError
@@ -123,7 +124,11 @@ def test_a_dataset_without_rows_is_an_empty_data_set(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     with ray_session(None, 2):
+        # Unless asked to, Ray Data gives blocks in the order in which they are ready.
+        options = ray.data.DataContext.get_current().execution_options
+        options.preserve_order = True
         yield
+        options.preserve_order = False
 
 
 @pytest.mark.slow
