@@ -183,8 +183,10 @@ def print_report(report: JobReport) -> None:
 
     totals, made, statistics = report.totals, report.made, report.statistics
     kept = f"{totals.failed + totals.fallback:,}"
-    if statistics.fallback:
-        kept += f" ({', '.join(f'{reason}: {count:,}' for reason, count in statistics.fallback.most_common())})"
+    reasons = [f"{reason}: {count:,}" for reason, count in statistics.fallback.most_common()]
+    reasons += [f"failed: {totals.failed:,}"] if totals.failed else []
+    if reasons:
+        kept += f" ({', '.join(reasons)})"
     coded = ", ".join(
         f"{name} {count:,}" + (f" (saved {size(statistics.saved[name])})" if statistics.saved[name] else "")
         for name, count in statistics.codecs.most_common()

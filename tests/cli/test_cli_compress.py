@@ -121,6 +121,8 @@ class TestBadFiles:
         result = raw(folder)
 
         assert result.exit_code == 1
+        summary = [" ".join(line.split()) for line in result.stdout.splitlines()]
+        assert "kept as source 5 (not smaller than the source: 2, failed: 3)" in summary
         assert "These records failed and were kept as they came:" in result.stdout
         for name in self.BAD:
             assert f"  {name}: " in result.stdout
