@@ -26,11 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from pilc_stream.arith.context import CHANNELS
-from pilc_stream.backends.cuda.plan import Plan, team_log2
-from pilc_stream.backends.cuda.program import block_threads
+from pilc_stream.backends.cuda.plan import team_log2
+from pilc_stream.backends.cuda.program import block_threads, launch_bytes, layouts
 from pilc_stream.backends.cuda.proof import MODEL_KERNELS, Resources, Work, resources, work
 from pilc_stream.backends.cuda.shim import TENSOR_CAPABILITY, WARP
-from pilc_stream.backends.cuda.tensor_plan import TensorPlan
 from pilc_stream.backends.pilc import proof as pilc_proof
 from pilc_stream.backends.pilc.base import block_grid
 from pilc_stream.backends.pilc.plan import PilcPlan
@@ -55,6 +54,8 @@ MACS_PER_PRODUCT = 16 * 8 * 32
 """Of one `mma` of a warp."""
 
 THREADS_OF_MULTIPROCESSOR = 2048
+KEPT_BYTES = 1 << 10
+"""Of shared memory, per block."""
 
 PICTURE = (1365, 2048)
 """Height and width of the single picture whose time is told."""
@@ -75,6 +76,11 @@ class Ceilings:
     memory_bytes_per_s: float
     host_bytes_per_s: float
     source: str
+
+    @property
+    def block_bytes(self) -> int:
+        """Shared memory that a block may have: all, but for what Ampere and later keep of each block."""
+        return self.shared_bytes - (KEPT_BYTES if tuple(self.capability) >= TENSOR_CAPABILITY else 0)
 
 
 @dataclass(frozen=True)
@@ -249,11 +255,14 @@ def roofline(card: str, profile: str, data: bytes) -> Roofline:
 
 
 def _wave_roofline(card: str, profile: str, model: WaveModel, capability: tuple[int, int]) -> Roofline:
-    plan = TensorPlan(model.spec) if capability >= TENSOR_CAPABILITY else Plan(model.spec)
+    plans = layouts(model.spec, tensor_cores=capability >= TENSOR_CAPABILITY)
     edge = 1 << model.tile_log2
-    threads = block_threads(plan, int(team_log2(edge, edge)))
+    team = int(team_log2(edge, edge))
+    threads = block_threads(plans[0], team)
+    fits = [plan for plan in plans if launch_bytes(plan, team, perceptron=True) <= ceilings()[card].block_bytes]
     kernels = {}
     for name in MODEL_KERNELS:
+        plan = [*fits, plans[-1]][0] if name == "decode" else plans[0]
         size = threads if name != "model" else BLOCK
         taken, done = resources(plan, name, capability, size), work(plan, name, capability)
         kernels[name] = wave_roof(card, taken, done, model.tile_log2, size)

@@ -19,6 +19,9 @@ import pilc_stream as pilc
 from pilc_stream.backends.base import TileJob
 from pilc_stream.backends.cuda.engine import SMALLEST_BUDGET_BYTES, CudaEngine
 from pilc_stream.backends.cuda.memory import Sizes, Slot
+from pilc_stream.backends.cuda.plan import Plan
+from pilc_stream.backends.cuda.program import fitting, launch_bytes, layouts
+from pilc_stream.backends.cuda.tensor_plan import TensorPlan
 from pilc_stream.backends.reference import ReferenceEngine
 from pilc_stream.codecs import Decoder
 from pilc_stream.errors import DeviceError, FormatError, UsageError
@@ -50,8 +53,9 @@ def check(
     budget_bytes: int = 1 << 30,
     *,
     tensor_cores: bool = False,
+    block_bytes: int | None = None,
 ) -> None:
-    engine = CudaEngine(budget_bytes, tensor_cores=tensor_cores)
+    engine = CudaEngine(budget_bytes, tensor_cores=tensor_cores, block_bytes=block_bytes)
     streams = engine.encode_tiles(model, tiles, lanes)
     expected = ReferenceEngine().encode_tiles(model, tiles, lanes)
     for tile, ours, theirs in zip(tiles, streams, expected, strict=True):
@@ -95,6 +99,37 @@ def stashed() -> None:
     # Many neighbours and taps: the states wait in shared memory.
     model = random_model(SPECS["all neighbours"], seed=7)
     check(model, [CONTENTS["photo"](4, 6, 3, 3), CONTENTS["photo"](3, 3, 1, 5)], [1, 0])
+
+
+def local_memory() -> None:
+    # A block gets so little that threads keep what is their own, states and hidden units, elsewhere.
+    tiles, team_log2 = [CONTENTS["photo"](4, 6, 3, 3), CONTENTS["noise"](3, 5, 1, 5)], 2
+    for name in ("all neighbours", "one then many"):
+        model = random_model(SPECS[name], seed=17)
+        block_bytes = launch_bytes(Plan(model.spec, local=True), team_log2, perceptron=True)
+        found = fitting(layouts(model.spec, tensor_cores=False), team_log2, block_bytes, perceptron=True)
+        assert found.local
+        assert (found.stashed_words > 0) == (name == "all neighbours")
+        check(model, tiles, [1, 0], block_bytes=block_bytes)
+
+
+def without_room_for_tensor_cores() -> None:
+    # Decoding goes by threads where encoding still goes by warps: parameters of both kinds are at hand.
+    model, team_log2 = random_model(SPECS["six"], seed=19), 2
+    plans = layouts(model.spec, tensor_cores=True)
+    block_bytes = launch_bytes(plans[0], team_log2, perceptron=False)
+    assert not isinstance(fitting(plans, team_log2, block_bytes, perceptron=True), TensorPlan)
+    check(model, [CONTENTS["photo"](3, 4, 3, 3)], [1], tensor_cores=True, block_bytes=block_bytes)
+
+
+def no_block_fits() -> None:
+    model, tile = small_model(), CONTENTS["photo"](4, 5, 3, 2)
+    stream = CudaEngine().encode_tiles(model, [tile], [1])[0]
+    scarce = CudaEngine(block_bytes=1000)
+    with pytest.raises(DeviceError, match=r"encode tiles of up to 8 x 8 pixels .* gives it 1000; choose smaller tiles"):
+        scarce.encode_tiles(model, [tile], [1])
+    with pytest.raises(DeviceError, match=r"decode tiles of up to 8 x 8 pixels .* the card gives it 1000; use 'cpu'"):
+        scarce.decode_tiles(model, jobs_of([stream], [tile], [1]))
 
 
 def wide() -> None:
@@ -258,6 +293,9 @@ CASES: dict[str, Callable[[], None]] = {
     "tensor cores at the bound": lambda: tensor_cores(at_the_bound=True),
     "tensor cores, wide": tensor_cores_wide,
     "states in shared memory": stashed,
+    "local memory": local_memory,
+    "without room for tensor cores": without_room_for_tensor_cores,
+    "no block fits": no_block_fits,
     "wide": wide,
     "long": long,
     "damage": damage,

@@ -18,9 +18,12 @@ from pilc_stream.backends.cuda.batch import BATCH_BYTES, DecodingBatch, Encoding
 from pilc_stream.backends.cuda.engine import BUDGET_VARIABLE, DEFAULT_BUDGET_BYTES, default_budget
 from pilc_stream.backends.cuda.memory import Sizes, Slot, part_bytes
 from pilc_stream.backends.cuda.plan import BYTES, Plan, ring_rows, team_log2, words_of
+from pilc_stream.backends.cuda.program import block_threads, fitting, launch_bytes, layouts
 from pilc_stream.backends.cuda.tensor_plan import LIFT, TensorPlan
 from pilc_stream.backends.cuda.work import Shapes, batches, runs
-from pilc_stream.errors import UsageError
+from pilc_stream.errors import DeviceError, UsageError
+from pilc_stream.models.model import load_model
+from pilc_stream.models.shipped import lossless_preset_names, preset_bytes
 from pilc_stream.models.spec import EARLIER_INPUTS, WaveSpec
 
 
@@ -110,6 +113,51 @@ def test_products_of_matrices_are_the_layers(name: str) -> None:
                         k = 32 * product + 16 * far + 4 * quarter
                         found += int(weights.astype(int) @ lifted[k : k + 4])
             assert found == total
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_head_leaves_the_last_layer_of_the_trunk_to_the_later_heads(name: str) -> None:
+    spec = SPECS[name]
+    for plan in (Plan(spec), TensorPlan(spec), Plan(spec, local=True)):
+        read = len(plan.layer_words("head.2.hidden"))
+        if isinstance(plan, TensorPlan):
+            # Whole products are read, with the head's own inputs.
+            assert plan.head_at >= 8 * plan.products("head.2.hidden") >= read
+        assert plan.head_at >= words_of(spec.trunk[-1])
+        assert plan.hidden_words >= plan.head_at + words_of(spec.head)
+        assert plan.hidden_words >= max(words_of(width) for width in spec.trunk)
+
+
+BLOCK_BYTES = {"V100": 96 << 10, "L4": 99 << 10, "H200": 227 << 10}
+"""Shared memory that a block may have; an L4 has tensor cores for bytes as well."""
+
+
+@pytest.mark.parametrize("profile", [name for name in lossless_preset_names() if name != "pilc"])
+@pytest.mark.parametrize("card", BLOCK_BYTES)
+def test_every_profile_fits_at_its_tiles(profile: str, card: str) -> None:
+    model = load_model(preset_bytes(profile))
+    team, plans = model.tile_log2 - 1, layouts(model.spec, tensor_cores=card != "V100")
+    assert team == team_log2(1 << model.tile_log2, 1 << model.tile_log2)
+    found = fitting(plans, team, BLOCK_BYTES[card], perceptron=True)
+    # Local memory is for those alone that would not fit without.
+    assert found.local == (profile == "max" and card != "H200")
+    assert found is plans[-1 if found.local else 0]
+    assert fitting(plans[:1], team, BLOCK_BYTES[card], perceptron=False) is plans[0]
+
+
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("team", [2, 5, 7, 9])
+def test_layouts_need_less_and_less(name: str, team: int) -> None:
+    plans = layouts(SPECS[name], tensor_cores=False)
+    needed = [launch_bytes(plan, team, perceptron=True) for plan in plans]
+    assert needed == sorted(set(needed), reverse=True)
+    for plan, each in zip(plans, needed, strict=True):
+        assert fitting(plans, team, each, perceptron=True) is plan
+    with pytest.raises(DeviceError, match=rf"decode tiles of up to {2 << team} .* needs {needed[-1]} bytes"):
+        fitting(plans, team, needed[-1] - 1, perceptron=True)
+    # What a thread keeps is all that local memory takes over.
+    words = plans[0].thread_words(decoding=True) * block_threads(plans[0], team)
+    assert needed[0] - needed[-1] == 4 * words
 
 
 @given(st.integers(1, 1024), st.integers(1, 1024))

@@ -9,6 +9,7 @@ pytest.importorskip("numba_cuda", reason="Numba-CUDA is not installed")
 
 from pilc_stream.backends.cuda import coder, proof
 from pilc_stream.backends.cuda.plan import FEW_REGISTERS, Plan
+from pilc_stream.backends.cuda.program import block_threads, fitting, layouts
 from pilc_stream.backends.cuda.shim import TENSOR_CAPABILITY
 from pilc_stream.backends.cuda.tensor_plan import TensorPlan
 from pilc_stream.models.model import load_model
@@ -18,6 +19,7 @@ from pilc_stream.models.spec import WaveSpec
 pytestmark = pytest.mark.slow
 
 V100_SHARED_BYTES = 96 << 10
+REGISTERS = 1 << 16
 SHARED_BYTES = {(8, 0): 164 << 10, (9, 0): 228 << 10}
 """Of a multiprocessor, by capability."""
 
@@ -52,6 +54,26 @@ def test_larger_profiles_do_not_spill_on_volta(kernel: str, profile: str) -> Non
     print(found)
     assert found.spill_bytes == found.stack_bytes == 0
     assert 2 * found.shared_bytes <= V100_SHARED_BYTES
+
+
+def test_the_profile_max_decodes_on_volta_at_its_tiles() -> None:
+    model = load_model(preset_bytes("max"))
+    plan = fitting(layouts(model.spec, tensor_cores=False), model.tile_log2 - 1, V100_SHARED_BYTES, perceptron=True)
+    found = proof.resources(plan, "decode", (7, 0), threads := block_threads(plan, model.tile_log2 - 1))
+    print(found)
+    assert found.shared_bytes <= V100_SHARED_BYTES
+    assert found.registers * threads <= REGISTERS
+    assert found.spill_bytes == 0
+    # The stack is what threads keep there, and nothing else.
+    kept = 4 * plan.thread_words(decoding=True)
+    assert kept <= found.stack_bytes <= kept + 16
+    # Their words stay in the card's caches: reads and writes of a pixel, beside its bits, tables and samples.
+    shared, local = (proof.work(each, "decode") for each in (Plan(model.spec), plan))
+    assert local.global_bytes > shared.global_bytes + kept
+    assert local.shared_bytes < shared.shared_bytes
+    # They are found without a sum for each.
+    assert local.instructions <= shared.instructions
+    assert "ld.local" not in proof.ptx_of(Plan(model.spec), "decode", (7, 0))
 
 
 TENSOR_CAPABILITIES = [capability for capability in proof.CAPABILITIES if capability >= TENSOR_CAPABILITY]

@@ -19,8 +19,9 @@ from pilc_stream.backends.base import TileJob
 from pilc_stream.backends.cpu import CpuEngine
 from pilc_stream.backends.pilc.cpu import PilcCpuEngine
 from pilc_stream.errors import DeviceError, FormatError
-from pilc_stream.models.model import WaveModel
+from pilc_stream.models.model import WaveModel, load_model
 from pilc_stream.models.pilc import PilcSpec
+from pilc_stream.models.shipped import preset_bytes
 from pilc_stream.reports.sets import load_set
 
 pytestmark = pytest.mark.gpu
@@ -115,6 +116,16 @@ def test_tensor_cores_and_dp4a_write_the_same_bytes(cuda_engine: object, name: s
     tiles = [np.random.default_rng(n).integers(0, 256, (20 + 9 * n, 70, 3)).astype(np.uint8) for n in range(9)]
     there_and_back(CudaEngine(tensor_cores=False), model, list(tiles), [n % 6 for n in range(9)])
     there_and_back(cuda_engine, model, list(tiles), [n % 6 for n in range(9)])
+
+
+def test_max_as_a_v100_decodes_it() -> None:
+    from pilc_stream.backends.cuda.engine import CudaEngine
+
+    # With the shared memory of a V100 a tile of 512 a side lies partly in local memory, one of 200 does not.
+    picture = np.random.default_rng(8).integers(0, 30, (512, 512, 3)).cumsum(axis=1).astype(np.uint8)
+    tiles = [picture, picture[:200, :190], picture[:, :, :1]]
+    engine = CudaEngine(tensor_cores=False, block_bytes=96 << 10)
+    there_and_back(engine, load_model(preset_bytes("max")), [np.ascontiguousarray(tile) for tile in tiles], [4, 3, 2])
 
 
 @pytest.mark.parametrize("edge", [256, 512, 1000])

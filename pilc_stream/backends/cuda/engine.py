@@ -23,6 +23,7 @@ from pilc_stream.backends.cuda.shim import (
     has_tensor_cores,
     is_cuda_error,
     is_out_of_memory,
+    most_block_bytes,
 )
 from pilc_stream.backends.cuda.work import Ints, Shapes, batches
 from pilc_stream.errors import DeviceError, FormatError, UsageError
@@ -245,7 +246,8 @@ class CardEngine(Generic[Model]):
 
 
 class CudaEngine(CardEngine[WaveModel]):
-    """The wave codec's. `tensor_cores`: whether to use them; by default where the card has them for bytes."""
+    """The wave codec's. `tensor_cores`: whether to use them; by default where the card has them for bytes.
+    `block_bytes`: shared memory of a block at most; by default what the card gives."""
 
     def __init__(
         self,
@@ -253,13 +255,15 @@ class CudaEngine(CardEngine[WaveModel]):
         device: int | None = None,
         *,
         tensor_cores: bool | None = None,
+        block_bytes: int | None = None,
     ) -> None:
         super().__init__(budget_bytes, device)
+        self._block_bytes = most_block_bytes(self.device) if block_bytes is None else block_bytes
         self.tensor_cores = has_tensor_cores(self.device) if tensor_cores is None else tensor_cores
 
     def load(self, model: WaveModel) -> Program:
         """A model in the card's memory."""
-        return Program(model, tensor_cores=self.tensor_cores)
+        return Program(model, tensor_cores=self.tensor_cores, block_bytes=self._block_bytes)
 
 
 def default_budget() -> int:

@@ -42,6 +42,7 @@ from pilc_stream.backends.cuda.shim import (
     bit_count,
     cuda,
     device_function,
+    int32,
     narrow,
     shared_words,
     team_barrier,
@@ -69,7 +70,8 @@ def make_kernels(plan: Plan) -> Kernels:
     begin_row, carry_on, end_row = stages.begin_row, stages.carry_on, stages.end_row
     save_grey, save_colour, load_context = stages.save_grey, stages.save_colour, stages.load_context
     parameter_words, slots, padding = plan.shared_parameters, plan.pixel_slots, plan.padding
-    hidden_words, thread_words = plan.hidden_words, plan.thread_words(decoding=True)
+    hidden_words, kept_words = plan.hidden_words, plan.thread_words(decoding=True)
+    shared_kept_words = 0 if plan.local else kept_words
     ring_planes = RECORDED_STEPS * (SUB_WORDS + ERROR_WORDS) + slots + len(plan.initial_state)
     # Where `context` and `load_context` give predictions, pixels, the number of channels.
     at_a0, at_a1, at_a2 = (plan.inputs + 1 + CHANNELS + c for c in range(CHANNELS))
@@ -92,28 +94,52 @@ def make_kernels(plan: Plan) -> Kernels:
             """The parameters where they are."""
             return parameters
 
-    if plan.stashed_words:
-        stashing_context, stashed = stages.stashing_context, stages.stashed
+    if plan.local:
 
         @device_function
-        def begin_pixel(shared: Any, place: Any, by: Any) -> Any:
-            """The context without the states, which are put by."""
-            return stashing_context((shared,), place + by)
+        def keep(shared: Any) -> Any:
+            """Where a thread keeps its words."""
+            return cuda.local.array(kept_words, int32)
 
         @device_function
-        def whole(shared: Any, known: Any, by: Any) -> Any:
-            """What `context` would have given."""
-            return known + stashed((shared,), by)
+        def kept_place(thread: Any, threads: Any) -> Any:
+            """The first of them, and how far the next is."""
+            return narrow(0), narrow(1)
 
     else:
 
         @device_function
-        def begin_pixel(shared: Any, place: Any, by: Any) -> Any:
+        def keep(shared: Any) -> Any:
+            """Where a thread keeps its words."""
+            return shared
+
+        @device_function
+        def kept_place(thread: Any, threads: Any) -> Any:
+            """The first of them, and how far the next is."""
+            return narrow(parameter_words + thread), narrow(threads + padding)
+
+    if plan.stashed_words:
+        stashing_context, stashed = stages.stashing_context, stages.stashed
+
+        @device_function
+        def begin_pixel(shared: Any, kept: Any, place: Any, by: Any) -> Any:
+            """The context without the states, which are put by."""
+            return stashing_context((shared, kept), place + by)
+
+        @device_function
+        def whole(kept: Any, known: Any, by: Any) -> Any:
+            """What `context` would have given."""
+            return known + stashed((kept,), by)
+
+    else:
+
+        @device_function
+        def begin_pixel(shared: Any, kept: Any, place: Any, by: Any) -> Any:
             """The context."""
             return context((shared,), place)
 
         @device_function
-        def whole(shared: Any, known: Any, by: Any) -> Any:
+        def whole(kept: Any, known: Any, by: Any) -> Any:
             """What `context` gave."""
             return known
 
@@ -162,10 +188,11 @@ def make_kernels(plan: Plan) -> Kernels:
         wide = team_log2 > WARP_LOG2
         team, k = narrow(thread >> team_log2), narrow(thread & (team_threads - 1))
         rows = narrow(((team_threads + 8) >> 2) << 2)
-        stride, lane = narrow(threads + padding), narrow(thread & (WARP - 1))
-        base = narrow(parameter_words + thread_words * stride + team * (ring_planes * rows + team_threads))
+        lane = narrow(thread & (WARP - 1))
+        base = narrow(parameter_words + shared_kept_words * (threads + padding)
+                      + team * (ring_planes * rows + team_threads))  # fmt: skip
         exchange = narrow(base + ring_planes * rows)
-        hidden = narrow(parameter_words + thread)
+        kept, (hidden, stride) = keep(shared), kept_place(thread, threads)
         warp, by = narrow(hidden - lane), (narrow(hidden + hidden_words * stride), stride)
         index = cuda.blockIdx.x * (threads >> team_log2) + team
         weights = ready_parameters(shared, parameters)
@@ -205,11 +232,11 @@ def make_kernels(plan: Plan) -> Kernels:
             colour_count = narrow(step_count if depth == CHANNELS else 0)
             p0, p1, p2 = 0, 0, 0
             if active:
-                known = begin_pixel(shared, place, by)
-                prepare(shared, weights, known + (hidden, stride))
-            first(shared, weights, active, (warp, stride, lane))
+                known = begin_pixel(shared, kept, place, by)
+                prepare(kept, weights, known + (hidden, stride))
+            first(kept, weights, active, (warp, stride, lane))
             if active:
-                mean0, row = head_0((shared, weights, row_of), known + (known[at_a0], hidden, stride))
+                mean0, row = head_0((kept, weights, row_of), known + (known[at_a0], hidden, stride))
                 shared[exchange + k] = row
             team_barrier(wide)
             if k < WARP:
@@ -221,11 +248,11 @@ def make_kernels(plan: Plan) -> Kernels:
                 p0 = pixel_stage((shared,), (shared[exchange + k], mean0))[0]
                 p1, p2 = p0, p0
             if colour:
-                a1 = adaptive_1((shared,), whole(shared, known, by) + (p0,))[0]
-                own_1(shared, known + (mean0, p0, a1, hidden, stride))
-            later_1(shared, weights, colour, (warp, stride, lane))
+                a1 = adaptive_1((shared,), whole(kept, known, by) + (p0,))[0]
+                own_1(kept, known + (mean0, p0, a1, hidden, stride))
+            later_1(kept, weights, colour, (warp, stride, lane))
             if colour:
-                mean1, row = head_1((shared, weights, row_of), known + (mean0, p0, a1, hidden, stride))
+                mean1, row = head_1((kept, weights, row_of), known + (mean0, p0, a1, hidden, stride))
                 shared[exchange + k] = row
             team_barrier(wide)
             if k < WARP:
@@ -234,11 +261,11 @@ def make_kernels(plan: Plan) -> Kernels:
             team_barrier(wide)
             if colour:
                 p1 = pixel_stage((shared,), (shared[exchange + k], mean1))[0]
-                a2 = adaptive_2((shared,), whole(shared, known, by) + (p0, p1))[0]
-                own_2(shared, known + (mean0, p0, mean1, p1, a2, hidden, stride))
-            later_2(shared, weights, colour, (warp, stride, lane))
+                a2 = adaptive_2((shared,), whole(kept, known, by) + (p0, p1))[0]
+                own_2(kept, known + (mean0, p0, mean1, p1, a2, hidden, stride))
+            later_2(kept, weights, colour, (warp, stride, lane))
             if colour:
-                mean2, row = head_2((shared, weights, row_of), known + (mean0, p0, mean1, p1, a2, hidden, stride))
+                mean2, row = head_2((kept, weights, row_of), known + (mean0, p0, mean1, p1, a2, hidden, stride))
                 shared[exchange + k] = row
             team_barrier(wide)
             if k < WARP:
@@ -247,7 +274,7 @@ def make_kernels(plan: Plan) -> Kernels:
             team_barrier(wide)
             if active:
                 out = job[PIXELS_AT] + y * job[ROW_BYTES] + (step - 2 * y) * depth
-                full = whole(shared, known, by)
+                full = whole(kept, known, by)
                 if colour:
                     p2 = pixel_stage((shared,), (shared[exchange + k], mean2))[0]
                     pixel = leave_colour((shared,), full + (a1, a2, p0, p1, p2) + place)[0]
@@ -329,10 +356,10 @@ def make_kernels(plan: Plan) -> Kernels:
     def model(contexts: Any, total: Any, parameters: Any, row_of: Any, cdf: Any, intervals: Any) -> None:
         shared = shared_words()
         thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-        stride, lane = threads + padding, thread & (WARP - 1)
+        lane = thread & (WARP - 1)
         weights = ready_parameters(shared, parameters)
         cuda.syncthreads()
-        hidden = parameter_words + thread
+        kept, (hidden, stride) = keep(shared), kept_place(thread, threads)
         warp = hidden - lane
         # All threads of a warp go round together.
         for begin in range(cuda.blockIdx.x * threads + thread - lane, total, threads * cuda.gridDim.x):
@@ -345,21 +372,21 @@ def make_kernels(plan: Plan) -> Kernels:
                 a0, a1, a2 = known[at_a0], known[at_a1], known[at_a2]
                 p0, p1, p2 = known[at_p0], known[at_p1], known[at_p2]
                 colour = known[at_depth] == CHANNELS
-                prepare(shared, weights, known + (hidden, stride))
-            first(shared, weights, active, (warp, stride, lane))
+                prepare(kept, weights, known + (hidden, stride))
+            first(kept, weights, active, (warp, stride, lane))
             if active:
-                mean0, row = head_0((shared, weights, row_of), known + (a0, hidden, stride))
+                mean0, row = head_0((kept, weights, row_of), known + (a0, hidden, stride))
                 intervals[number] = interval_stage((cdf,), (mean0, row, p0))[0]
             if colour:
-                own_1(shared, known + (mean0, p0, a1, hidden, stride))
-            later_1(shared, weights, colour, (warp, stride, lane))
+                own_1(kept, known + (mean0, p0, a1, hidden, stride))
+            later_1(kept, weights, colour, (warp, stride, lane))
             if colour:
-                mean1, row = head_1((shared, weights, row_of), known + (mean0, p0, a1, hidden, stride))
+                mean1, row = head_1((kept, weights, row_of), known + (mean0, p0, a1, hidden, stride))
                 intervals[total + number] = interval_stage((cdf,), (mean1, row, p1))[0]
-                own_2(shared, known + (mean0, p0, mean1, p1, a2, hidden, stride))
-            later_2(shared, weights, colour, (warp, stride, lane))
+                own_2(kept, known + (mean0, p0, mean1, p1, a2, hidden, stride))
+            later_2(kept, weights, colour, (warp, stride, lane))
             if colour:
-                mean2, row = head_2((shared, weights, row_of), known + (mean0, p0, mean1, p1, a2, hidden, stride))
+                mean2, row = head_2((kept, weights, row_of), known + (mean0, p0, mean1, p1, a2, hidden, stride))
                 intervals[2 * total + number] = interval_stage((cdf,), (mean2, row, p2))[0]
 
     return Kernels(decode, walk, model)

@@ -2,6 +2,7 @@
 
 A kernel calls, in this order, `prepare` where there is a pixel and `first` everywhere, then `head_0` where there is a
 pixel; then for each later channel `own` where it has a pixel of it, `later` everywhere and `head` where it has one.
+Their first argument is where threads keep their words: shared memory (on tensor cores always) or local memory.
 """
 
 from __future__ import annotations
@@ -38,16 +39,16 @@ def _by_threads(stages: Stages) -> Network:
     trunk = stages.trunk
 
     @device_function
-    def prepare(shared: Any, weights: Any, values: Any) -> None:
+    def prepare(kept: Any, weights: Any, values: Any) -> None:
         """The trunk."""
-        trunk((shared, weights), values)
+        trunk((kept, weights), values)
 
     @device_function
-    def own(shared: Any, values: Any) -> None:
+    def own(kept: Any, values: Any) -> None:
         """Nothing: heads have their inputs in registers."""
 
     @device_function
-    def together(shared: Any, weights: Any, busy: Any, values: Any) -> None:
+    def together(kept: Any, weights: Any, busy: Any, values: Any) -> None:
         """Nothing: heads compute their hidden units."""
 
     heads = stages.head_0, stages.head_1, stages.head_2

@@ -2,8 +2,8 @@
 
 A block holds, in this order: the parameters, if they are few (else they stay in device memory); what its threads keep
 there, ``[word][thread]``: hidden units, four to a word, and for large architectures the states that a pixel starts
-from; and for each of its teams (the threads that share a tile) the *ring*, in
-planes of `rows` columns:
+from (where that is more than a card gives, each thread keeps them in *local* memory); and for each of its teams (the
+threads that share a tile) the *ring*, in planes of `rows` columns:
 
     sub-errors  ``[4 steps][row][4]``   the 15 of a pixel as bytes, channel by channel
     errors      ``[4 steps][2][row]``   of the channels 0 and 1 as halves, of channel 2
@@ -53,7 +53,7 @@ FEW_CARRIED_WORDS = 32
 """Of inputs and states, which lie in registers from a step's beginning to its end."""
 
 MOST_CARRIED_WORDS = 48
-"""With more, the states of a decoding thread wait in shared memory."""
+"""With more, the states of a decoding thread wait with its hidden units."""
 
 
 def words_of(values: int, per_word: int = BYTES) -> int:
@@ -79,6 +79,8 @@ class Plan:
     """The layout of one architecture."""
 
     spec: WaveSpec
+    local: bool = False
+    """Whether threads keep their own words in local memory (the card's, by way of its caches) instead of shared."""
 
     padding: ClassVar[int] = 0
     """From one of a thread's words in shared memory to its next there are the block's threads and so many words."""
@@ -205,7 +207,12 @@ class Plan:
     @property
     def hidden_words(self) -> int:
         """Words of hidden units that each thread keeps: the trunk's, then a head's."""
-        return self.trunk_words + words_of(self.spec.head)
+        return max(self.trunk_words, self.head_at + words_of(self.spec.head))
+
+    @property
+    def head_at(self) -> int:
+        """The word where a head's hidden units begin: behind the trunk's last layer."""
+        return words_of(self.spec.trunk[-1])
 
     @property
     def trunk_words(self) -> int:
@@ -214,12 +221,12 @@ class Plan:
 
     @property
     def stashed_words(self) -> int:
-        """Words of states that a decoding thread keeps in shared memory, not in registers: all or none."""
+        """Words of states that a decoding thread keeps in memory, not in registers: all or none."""
         carried = self.inputs + len(self.initial_state)
         return len(self.initial_state) if carried > MOST_CARRIED_WORDS else 0
 
     def thread_words(self, *, decoding: bool) -> int:
-        """Words that each thread keeps in shared memory."""
+        """Words that each thread keeps, in shared memory or `local`."""
         return self.hidden_words + (self.stashed_words if decoding else 0)
 
     @property
@@ -242,7 +249,7 @@ class Plan:
         team_threads = threads // max(1, teams)
         team = self.ring_words(ring_rows(team_threads)) + team_threads
         # Encoding, the perceptron runs where there are no teams, and no states.
-        own = self.thread_words(decoding=teams > 0) * (threads + self.padding)
+        own = 0 if self.local else self.thread_words(decoding=teams > 0) * (threads + self.padding)
         return (self.shared_parameters + own if perceptron else 0) + teams * team
 
 

@@ -34,7 +34,7 @@ MODEL_KERNELS = ("decode", "walk", "model")
 
 _LABEL = re.compile(r"^\$L\w+:")
 BRANCH = re.compile(r"bra(?:\.uni)?\s+(\$L\w+);")
-_MEMORY = re.compile(r"^(ld|st)\.(?:volatile\.)?(shared|global)(?:\.nc)?(?:\.v(\d))?\.[usfb](\d+)")
+_MEMORY = re.compile(r"^(ld|st)\.(?:volatile\.)?(shared|global|local)(?:\.nc)?(?:\.v(\d))?\.[usfb](\d+)")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Resources:
 @dataclass(frozen=True)
 class Work:
     """What a kernel does for one RGB pixel: PTX instructions, of them `dp4a` and `mma` (of a warp, for 32 pixels), and
-    bytes of memory (not of weights)."""
+    bytes of memory (not of weights); local memory counts as the card's, as if no cache held it."""
 
     kernel: str
     instructions: int
@@ -127,9 +127,9 @@ def work(plan: Plan, kernel: str, capability: tuple[int, int] = CAPABILITIES[0])
     left = iter(names if kernel != "walk" else [])
     totals = {"instructions": 0, "dp4a": 0, "mma": 0, "shared": 0, "global": 0}
     rest = 0
-    for label, block in basic_blocks(ptx_of(plan, kernel, capability)):
-        loops, counts = any(label == target for line in block for target in BRANCH.findall(line)), _counts(block)
-        times = 1
+    blocks = basic_blocks(ptx_of(plan, kernel, capability))
+    for part, loops in (one for label, block in blocks for one in _around_loop(label, block)):
+        counts, times = _counts(part), 1
         if counts["mma"] and (rest or not loops):
             # What the rounds of an unrolled loop leave over: tiles, or none.
             times, rest = rest, 0
@@ -143,6 +143,14 @@ def work(plan: Plan, kernel: str, capability: tuple[int, int] = CAPABILITIES[0])
             f"the loops of the kernel {kernel} are not one for each of {names}; the compiler changed them"
         )
     return Work(kernel, totals["instructions"], totals["dp4a"], totals["mma"], totals["shared"], totals["global"])
+
+
+def _around_loop(label: str, block: list[str]) -> list[tuple[list[str], bool]]:
+    """A block up to the branch that goes round it, if any, and what runs once behind that; whether each goes round."""
+    for number, line in enumerate(block, 1):
+        if label in BRANCH.findall(line):
+            return [(block[:number], True), (block[number:], False)]
+    return [(block, False)]
 
 
 def _rounds(plan: Plan, name: str, outputs: int, products: int) -> tuple[int, int]:
@@ -172,5 +180,6 @@ def _counts(block: Sequence[str]) -> Mapping[str, int]:
         access = _MEMORY.match(line)
         # Weights that are not in shared memory: the same for all warps, from the cache of the multiprocessor.
         if access and not ((counts["dp4a"] or counts["mma"]) and line.startswith("ld.global.v4")):
-            counts[access[2]] += int(access[3] or 1) * int(access[4]) // 8
+            kind = "shared" if access[2] == "shared" else "global"
+            counts[kind] += int(access[3] or 1) * int(access[4]) // 8
     return counts

@@ -32,6 +32,7 @@ CUDA_MODULES = ("cuda.", "numba.cuda.cudadrv")
 """Where the exceptions of the driver's two faces are defined: of CUDA's own bindings and of Numba's."""
 
 DEFAULT_SHARED_BYTES = 48 << 10
+V100_BLOCK_BYTES = 96 << 10
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -246,6 +247,11 @@ def has_tensor_cores(number: int) -> bool:
     return not SIMULATED and cuda.gpus[number].compute_capability >= TENSOR_CAPABILITY
 
 
+def most_block_bytes(number: int) -> int:
+    """Bytes of shared memory that a card gives a block which asks for them; the simulator as many as a V100."""
+    return V100_BLOCK_BYTES if SIMULATED else int(cuda.gpus[number].MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
+
+
 def _name(device: Any) -> str:
     name = device.name
     return name.decode() if isinstance(name, bytes) else str(name)
@@ -280,9 +286,11 @@ __all__ = [
     "gather",
     "give_back",
     "has_tensor_cores",
+    "int32",
     "int64",
     "is_cuda_error",
     "is_out_of_memory",
+    "most_block_bytes",
     "narrow",
     "new_stream",
     "shared_words",

@@ -97,7 +97,7 @@ class Known:
 def context(stashing: bool, plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
     """Inputs of the trunk, exponent, bases, first prediction, states. `values`: the place.
 
-    `stashing`: the states go to shared memory instead, before all else, so that they need no registers meanwhile;
+    `stashing`: the states go to `memory[1]` instead, before all else, so that they need no registers meanwhile;
     `values`: the place, then the thread's first word there and the stride.
     """
     spec = plan.spec
@@ -107,7 +107,7 @@ def context(stashing: bool, plan: Plan, ops: Any, memory: Values, values: Values
         states = ring.inherited_state()
         averages = _average_inputs(states)
         for word, value in enumerate(_packed(ops, states)):
-            memory[0][stash[0] + word * stash[1]] = value
+            memory[1][stash[0] + word * stash[1]] = value
     words = {(dy, dx): ring.pixel_word(dy, dx) for dy, dx in dict.fromkeys([*BASE_NEIGHBOURS, *spec.neighbours])}
 
     def pixel(c: int, dy: int, dx: int) -> Any:
@@ -119,7 +119,7 @@ def context(stashing: bool, plan: Plan, ops: Any, memory: Values, values: Values
     ]
     exponent, scaled, distances = scaled_neighbours(spec.neighbours, bases, pixel)
     if stashing:
-        again = [memory[0][stash[0] + word * stash[1]] for word in range(plan.state_words(0))]
+        again = [memory[1][stash[0] + word * stash[1]] for word in range(plan.state_words(0))]
         weights = [ops.signed_half(word, shift) for word in again for shift in (0, 16)][: spec.taps]
     else:
         states = ring.inherited_state()
@@ -178,7 +178,7 @@ def dense(
 
 
 def trunk(plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
-    """The trunk's units to shared memory. `memory`: shared, parameters.
+    """The trunk's units to what the thread keeps. `memory`: that, parameters.
 
     `values`: of `context`, then the thread's first word of them, the stride.
     """
@@ -203,34 +203,34 @@ def own_inputs(c: int, plan: Plan, ops: Any, values: Values) -> tuple[list[Any],
 
 
 def head(c: int, plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
-    """A channel's mean and table row. `memory`: shared, parameters, `row_of`.
+    """A channel's mean and table row. `memory`: what the thread keeps, parameters, `row_of`.
 
     `values`: of `context`, then for each earlier channel its mean and its pixel, then this channel's adaptive
     prediction, the thread's first word of hidden units and the stride.
     """
-    spec, shared = plan.spec, memory[0]
+    spec, kept = plan.spec, memory[0]
     *_, out, threads = values
-    inputs = [shared[out + j * threads] for j in range(words_of(spec.trunk[-1]))]
+    inputs = [kept[out + j * threads] for j in range(words_of(spec.trunk[-1]))]
     if c:
         inputs += pack_all(ops, own_inputs(c, plan, ops, values)[0])
-    dense(plan, ops, shared, memory[1], f"head.{c}.hidden", inputs, out + plan.trunk_words * threads, threads)
+    dense(plan, ops, kept, memory[1], f"head.{c}.hidden", inputs, out + plan.head_at * threads, threads)
     return outputs(c, plan, ops, memory, values)
 
 
 def outputs(c: int, plan: Plan, ops: Any, memory: Values, values: Values) -> Values:
     """A channel's mean and table row from its head's hidden units. `memory`, `values`: as `head` takes them."""
     spec, known = plan.spec, Known(plan, ops, values)
-    shared, parameters, row_of = memory
+    kept, parameters, row_of = memory
     *_, predicted, out, threads = values
     exponent = known.exponent
     (*_, adapted), errors = own_inputs(c, plan, ops, values)
-    hidden = out + plan.trunk_words * threads
+    hidden = out + plan.head_at * threads
 
     name = f"head.{c}.mean"
     at = plan.place(name)
     totals, shifts = parameters.vector(at), parameters.vector(at + BYTES)
     for j in range(words_of(spec.head)):
-        units, weights = shared[hidden + j * threads], parameters.vector(at + BYTES * (2 + j))
+        units, weights = kept[hidden + j * threads], parameters.vector(at + BYTES * (2 + j))
         totals = [ops.dot(total, units, weight, False) for total, weight in zip(totals, weights, strict=True)]
     mean_total = totals[0]
     direct = [*known.inputs[: len(plan.direct_words) - 1], adapted]

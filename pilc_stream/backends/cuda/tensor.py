@@ -84,7 +84,7 @@ def trunk_and_first(plan: TensorPlan, ops: Any, memory: Values, values: Values) 
     ops.sync_warp()
     for i in range(len(plan.spec.trunk)):
         layer(plan, ops, memory, f"trunk.{i}", column, column, stride, lane)
-    layer(plan, ops, memory, "head.0.hidden", column, column + plan.trunk_words * stride, stride, lane)
+    layer(plan, ops, memory, "head.0.hidden", column, column + plan.head_at * stride, stride, lane)
     return [0]
 
 
@@ -92,7 +92,7 @@ def later(c: int, plan: TensorPlan, ops: Any, memory: Values, values: Values) ->
     """The hidden units of a later head, behind `put_own`. `memory`, `values`: as `trunk_and_first` takes them."""
     column, stride, lane = values
     ops.sync_warp()
-    layer(plan, ops, memory, f"head.{c}.hidden", column, column + plan.trunk_words * stride, stride, lane)
+    layer(plan, ops, memory, f"head.{c}.hidden", column, column + plan.head_at * stride, stride, lane)
     return [0]
 
 

@@ -83,9 +83,14 @@ class TensorPlan(Plan):
         return max(PRODUCT_WORDS * self.products(name) for name in names)
 
     @property
+    def head_at(self) -> int:
+        """The word where a head's hidden units begin: behind all that a product may read."""
+        return self.trunk_words
+
+    @property
     def hidden_words(self) -> int:
         """Words of inputs and units that each thread keeps: the trunk's, then a head's."""
-        return self.trunk_words + self.unit_words(self.spec.head)
+        return self.head_at + self.unit_words(self.spec.head)
 
     def pack_dense(self, name: str, layer: Layer, out: NDArray[np.int32]) -> None:
         """A trunk or hidden layer to its place `out`."""
