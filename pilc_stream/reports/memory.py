@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import shutil
 import struct
 import subprocess
@@ -35,6 +34,16 @@ REGION = 512
 """Rows and columns of the region that is read, from the middle."""
 
 _PILC = "from pilc_stream.cli import main; main()"
+_FIGURES = "figures of the process: "
+_LAUNCH = f"""
+import json, os, sys
+pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+_, status, used = os.wait4(pid, 0)
+print({_FIGURES!r} + json.dumps([used.ru_maxrss, used.ru_utime + used.ru_stime]))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""Between us and the command: the peak of a process begins with that of the one that started it, which may be large."""
+
 _READ = """
 import hashlib, sys
 import pilc_stream as pilc
@@ -122,18 +131,15 @@ def _rows_of(png: bytes, height: int) -> Iterator[NDArray[Any]]:
 def _step(name: str, command: Sequence[str]) -> dict[str, Any]:
     """Run a command in a process of its own; what it took."""
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    with process.stdout as stream:
-        output = stream.read()
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{name}: the process ended with {process.returncode}")
+    done = subprocess.run([sys.executable, "-c", _LAUNCH, *command], stdout=subprocess.PIPE, text=True, check=False)
+    output, _, figures = done.stdout.rpartition(_FIGURES)
+    if done.returncode:
+        raise RuntimeError(f"{name}: the process ended with {done.returncode}")
+    peak, cpu_seconds = json.loads(figures)
     return {
         "step": name,
-        "peak_rss_bytes": used.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
-        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "peak_rss_bytes": peak * (1 if sys.platform == "darwin" else 1024),
+        "cpu_seconds": round(cpu_seconds, 1),
         "seconds": round(time.perf_counter() - start, 1),
         "output": output,
     }
