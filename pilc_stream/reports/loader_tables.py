@@ -32,7 +32,8 @@ def _cell(report: Mapping[str, Any], name: str) -> str:
     found = [figures for figures in report["loaders"] if figures["loader"] == name and not figures["skipped"]]
     if not found:
         return ""
-    return f"{found[0]['samples_per_s']:,.4g}, {found[0]['stored_bytes'] / report['raw_bytes']:.1%}"
+    rate = found[0]["samples_per_s"]
+    return f"{rate:,.{0 if rate >= 1000 else 1}f}, {found[0]['stored_bytes'] / report['raw_bytes']:.1%}"
 
 
 def _row(cells: list[str]) -> str:
