@@ -39,23 +39,36 @@ __all__ = [
 # Functions import what they need when called, so that `import pilc_stream` costs nothing.
 
 
-def compress(pixels: NDArray[Any], profile: str = "fast", *, device: str = "auto", threads: int = 1) -> bytes:
-    """One image to one payload, losslessly.
+def compress(
+    pixels: NDArray[Any],
+    profile: str = "fast",
+    *,
+    device: str = "auto",
+    threads: int = 1,
+    quality: int | None = None,
+) -> bytes:
+    """One image to one payload; losslessly, unless the profile is named that is not: ``lossy-light``.
 
     `pixels`: uint8 or uint16, `(H, W)` or `(H, W, C)` with C in 1..4, not empty. What the profile does not take, or
     cannot make smaller, is stored as it is, in a payload like any other. The bytes are the same on every device.
-    Raises UsageError for another array or an unknown profile.
+    `quality`, 1 to 100, is for a lossy profile alone. Raises UsageError for another array, an unknown profile, or a
+    quality of a lossless one.
     """
-    return compress_batch([pixels], profile, device=device, threads=threads)[0]
+    return compress_batch([pixels], profile, device=device, threads=threads, quality=quality)[0]
 
 
 def compress_batch(
-    images: Sequence[NDArray[Any]], profile: str = "fast", *, device: str = "auto", threads: int = 1
+    images: Sequence[NDArray[Any]],
+    profile: str = "fast",
+    *,
+    device: str = "auto",
+    threads: int = 1,
+    quality: int | None = None,
 ) -> list[bytes]:
     """`compress` for many images, of any shapes, at once: the same bytes, faster."""
     from pilc_stream.codecs import encode_any
 
-    return encode_any(images, profile, device, threads)
+    return encode_any(images, profile, device, threads, quality)
 
 
 def decompress(
@@ -67,7 +80,8 @@ def decompress(
     models: Callable[[bytes], bytes | None] | None = None,
     max_pixels: int = 1 << 30,
 ) -> Image:
-    """The array that `compress` was given, exactly; or its `region` `(y, x, height, width)`, from the tiles it needs.
+    """The array that `compress` was given, exactly unless a lossy profile coded it; or its `region`
+    `(y, x, height, width)`, from the tiles it needs.
 
     `models` gives model files that do not ship with the package, by the digest that the payload names. More than
     `max_pixels` pixels are refused. Raises FormatError for damaged bytes, ModelNotFoundError, UsageError for a region

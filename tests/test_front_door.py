@@ -116,3 +116,12 @@ def test_what_is_announced_is_there_and_documented() -> None:
         thing = getattr(pilc, name)
         assert name == "__version__" or inspect.getdoc(thing)
     assert pilc.__version__.count(".") == 2
+
+
+def test_a_quality_is_for_lossy_profiles_alone(photo_like: Maker) -> None:
+    pixels = photo_like(64, 48)
+    coarse, fine = (pilc.compress(pixels, "lossy-light", quality=quality) for quality in (10, 90))
+    assert len(coarse) < len(fine) < pixels.nbytes
+    assert pilc.decompress(fine).shape == pixels.shape
+    with pytest.raises(UsageError, match="loses nothing"):
+        pilc.compress(pixels, "fast", quality=90)

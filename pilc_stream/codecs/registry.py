@@ -114,15 +114,17 @@ def _model_codec(data: bytes, device: str, threads: int) -> Codec:
     return WaveCodec(load_model(data), open_engine(device, threads))
 
 
-def encode_any(images: Sequence[NDArray[Any]], profile: str, device: str, threads: int) -> list[bytes]:
+def encode_any(
+    images: Sequence[NDArray[Any]], profile: str, device: str, threads: int, quality: int | None = None
+) -> list[bytes]:
     """One payload per image, with the codec that `open_codec` gives, kept for the next call."""
-    return _shared_codec(profile, device, threads).encode(images)
+    return _shared_codec(profile, device, threads, quality).encode(images)
 
 
 @lru_cache(maxsize=8)
-def _shared_codec(profile: str, device: str, threads: int) -> Codec:
+def _shared_codec(profile: str, device: str, threads: int, quality: int | None) -> Codec:
     # Codecs hold no state but their compiled model, so callers of one profile and device may share it.
-    return open_codec(profile, device, threads)
+    return open_codec(profile, device, threads, quality=quality)
 
 
 def shared_decoder(

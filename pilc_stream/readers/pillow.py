@@ -99,13 +99,16 @@ def _model(digest: bytes) -> bytes | None:
 
 
 def _save(image: Image.Image, file: IO[bytes], _: str | bytes) -> None:
-    """Write the pixels losslessly; `profile` and `device` may be given to `Image.save`."""
+    """Write the pixels, losslessly by default; `profile`, `device` and, for a lossy profile, `quality` may be given to
+    `Image.save`."""
     if image.mode not in _MODES.values():
         raise ImageError(
             f"Mode {image.mode} is none that a payload holds; convert to one of {sorted(_MODES.values())}."
         )
     options = image.encoderinfo
-    [payload] = encode_any([np.array(image)], options.get("profile", "fast"), options.get("device", "auto"), 1)
+    [payload] = encode_any(
+        [np.array(image)], options.get("profile", "fast"), options.get("device", "auto"), 1, options.get("quality")
+    )
     file.write(payload)
 
 

@@ -112,3 +112,13 @@ def test_payloads_of_all_kinds_are_recognised() -> None:
     for profile in ("fast", "raw"):
         [payload] = encode_any([pixels_of((33, 20, 3)) // 16], profile, "auto", 1)
         assert Image.open(io.BytesIO(payload)).format == "PILC"
+
+
+def test_a_lossy_profile_takes_a_quality() -> None:
+    image = Image.fromarray(pixels_of((33, 20, 3)))
+    sizes = []
+    for quality in (5, 95):
+        file = io.BytesIO()
+        image.save(file, "PILC", profile="lossy-light", quality=quality)
+        sizes.append(file.tell())
+    assert sizes[0] < sizes[1]
