@@ -6,7 +6,6 @@ a row. Only analysis and hyper analysis differ between encoders, and only synthe
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 from collections.abc import Mapping
@@ -22,8 +21,14 @@ from numpy.typing import NDArray
 from pilc_stream.arith.rans import PRECISION_BITS
 from pilc_stream.errors import ModelError
 from pilc_stream.models.lossy_spec import FLOAT_KNOTS, KERNEL_PLACES, SCALE_COUNT, LossySpec
-from pilc_stream.models.model import Layer, canonical_safetensors, check_array, check_layer, metadata_of
-from pilc_stream.records.payload import MODEL_DIGEST_BYTES
+from pilc_stream.models.model import (
+    CodecModel,
+    Layer,
+    canonical_safetensors,
+    check_array,
+    check_layer,
+    metadata_of,
+)
 
 FORMAT_NAME = "pilc-lossy-model"
 QUALITIES = 100
@@ -58,7 +63,7 @@ class QualityTables(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LossyModel:
+class LossyModel(CodecModel):
     """A checked lossy model.
 
     `tensors`, beside the integer layers (`weight` columns of convolutions: row, column, then channel), by quality knot:
@@ -147,16 +152,6 @@ class LossyModel:
         }
         ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
         return canonical_safetensors(safetensors.numpy.save(ordered, metadata))
-
-    @cached_property
-    def sha256(self) -> str:
-        """The digest of `file_bytes`, hex."""
-        return hashlib.sha256(self.file_bytes).hexdigest()
-
-    @property
-    def short_digest(self) -> bytes:
-        """How payloads name this model."""
-        return bytes.fromhex(self.sha256)[:MODEL_DIGEST_BYTES]
 
 
 def stored(name: str, values: NDArray[np.float32]) -> dict[str, NDArray[Any]]:

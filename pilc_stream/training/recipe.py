@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pilc_stream.errors import UsageError
 from pilc_stream.models.spec import WaveSpec
 from pilc_stream.records.tiling import DEFAULT_TILE_LOG2
 
 SUFFIX = ".json"
+
+AnyRecipe = TypeVar("AnyRecipe")
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,27 @@ def load_recipe(name: str) -> Recipe:
         )
     try:
         return Recipe.from_json(json.loads(text))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"recipe {name!r}: cannot be read: {error}") from error
+
+
+def find_recipe(
+    name: str, package: str, kind: str, from_json: Callable[[Mapping[str, Any]], AnyRecipe]
+) -> AnyRecipe | None:
+    """A recipe of another kind than `Recipe`: the one of that name that ships with `package`, or the file at that path.
+
+    None where there is none, or where its `kind` is another; UsageError for a broken one.
+    """
+    shipped = resources.files(package) / "recipes" / f"{name}{SUFFIX}"
+    if "/" not in name and shipped.is_file():
+        text = shipped.read_text()
+    elif name.endswith(SUFFIX) and Path(name).is_file():
+        text = Path(name).read_text()
+    else:
+        return None
+    try:
+        values = json.loads(text)
+        return from_json(values) if isinstance(values, dict) and values.get("kind") == kind else None
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"recipe {name!r}: cannot be read: {error}") from error
 

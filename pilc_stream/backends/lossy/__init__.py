@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pilc_stream.backends import DEVICES
+from pilc_stream.backends import checked_device
 from pilc_stream.backends.lossy.base import LossyEngine
-from pilc_stream.errors import DeviceError, UsageError
+from pilc_stream.errors import DeviceError
 
 
 def open_lossy_engine(device: str = "auto", threads: int = 1) -> LossyEngine:
@@ -13,18 +13,14 @@ def open_lossy_engine(device: str = "auto", threads: int = 1) -> LossyEngine:
 
     Raises UsageError for another name, DeviceError where the device cannot be used.
     """
-    kind, _, number = device.partition(":")
-    if kind not in DEVICES or (number and not (kind == "cuda" and number.isdecimal())) or device.endswith(":"):
-        raise UsageError(f"device {device!r} is unknown; known: {', '.join(DEVICES)}")
-    if threads < 1:
-        raise UsageError(f"threads: {threads}; give 1 or more")
-    if device == "reference":
+    place = checked_device(device, threads)
+    if place.kind == "reference":
         from pilc_stream.backends.lossy.reference import LossyReferenceEngine
 
         return LossyReferenceEngine()
     from pilc_stream.backends.lossy.cpu import LossyCpuEngine
 
-    if kind != "cuda":
+    if place.kind != "cuda":
         return LossyCpuEngine(threads)
     try:
         from pilc_stream.backends.lossy.card import card_arithmetic
@@ -33,7 +29,7 @@ def open_lossy_engine(device: str = "auto", threads: int = 1) -> LossyEngine:
             f"device 'cuda': torch is not installed ({error}); pip install 'pilc-stream[torch]', or use 'cpu', whose "
             "payloads are the same"
         ) from error
-    return LossyCpuEngine(threads, "cuda", card_arithmetic(int(number) if number else None))
+    return LossyCpuEngine(threads, "cuda", card_arithmetic(place.number))
 
 
 __all__ = ["LossyEngine", "open_lossy_engine"]

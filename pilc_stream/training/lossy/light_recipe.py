@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from pilc_stream.errors import UsageError
 from pilc_stream.models.lossy_spec import HYPER_STRIDE, LossySpec
+from pilc_stream.training.recipe import find_recipe
 
 KIND = "lossy-light"
-SUFFIX = ".json"
 
 
 @dataclass(frozen=True)
@@ -92,15 +89,4 @@ class LightRecipe:
 
 def find_light_recipe(name: str) -> LightRecipe | None:
     """The shipped recipe of that name, or the file at that path, if it is of this kind; UsageError for a broken one."""
-    shipped = resources.files("pilc_stream.training.lossy") / "recipes" / f"{name}{SUFFIX}"
-    if "/" not in name and shipped.is_file():
-        text = shipped.read_text()
-    elif name.endswith(SUFFIX) and Path(name).is_file():
-        text = Path(name).read_text()
-    else:
-        return None
-    try:
-        values = json.loads(text)
-        return LightRecipe.from_json(values) if isinstance(values, dict) and values.get("kind") == KIND else None
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"recipe {name!r}: cannot be read: {error}") from error
+    return find_recipe(name, "pilc_stream.training.lossy", KIND, LightRecipe.from_json)
