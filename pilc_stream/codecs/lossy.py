@@ -19,16 +19,16 @@ from pilc_stream.arith.context import CHANNELS
 from pilc_stream.backends.base import Tile, TileJob
 from pilc_stream.backends.lossy import LossyEngine
 from pilc_stream.backends.lossy.base import Shape
-from pilc_stream.codecs.base import Image, check_all_tiles, check_image, header_fields
+from pilc_stream.codecs.base import Image, check_image, header_fields
+from pilc_stream.codecs.modelled import CHANNEL_COUNTS, WithModel, checked_tiles
 from pilc_stream.codecs.raw import RawCodec
 from pilc_stream.codecs.tiled import paste
-from pilc_stream.errors import ChecksumError, FormatError, TruncatedError, UsageError
+from pilc_stream.errors import ChecksumError, TruncatedError, UsageError
 from pilc_stream.models.lossy import QUALITIES, LossyModel
 from pilc_stream.records.payload import Header, Payload, pack_payload, parse_payload
 from pilc_stream.records.tiling import MAX_TILE_LOG2, Region, Tiling, default_lanes_log2
 
 NAME = "lossy"
-CHANNEL_COUNTS = (1, CHANNELS)
 DEFAULT_QUALITY = 50
 PEAK = 255
 PSNR_UNITS = 100
@@ -43,7 +43,7 @@ PIXELS_PER_BYTE = 1 << 13
 """More than any tile has: of 1024 x 1024 pixels the 32 lanes alone take 128 bytes."""
 
 
-class LossyCodec:
+class LossyCodec(WithModel[LossyModel]):
     """Encodes 8-bit grey and RGB images, with a quality or for a PSNR to be reached."""
 
     name = NAME
@@ -63,21 +63,6 @@ class LossyCodec:
         if psnr is not None and not 0 < psnr < MOST_PSNR:
             raise UsageError(f"psnr: {psnr} dB is not possible; it must lie between 0 and {MOST_PSNR}")
         self.model, self.engine, self.quality, self.psnr, self.tile_log2 = model, engine, quality, psnr, tile_log2
-
-    @property
-    def profile(self) -> str:
-        """The model's name."""
-        return self.model.profile
-
-    @property
-    def model_sha256(self) -> str:
-        """The digest of the model file in hex."""
-        return self.model.sha256
-
-    @property
-    def model_bytes(self) -> bytes:
-        """The model file."""
-        return self.model.file_bytes
 
     def refuses(self, image: NDArray[Any]) -> str | None:
         """Why this codec cannot take the image; None where it can."""
@@ -159,7 +144,7 @@ class LossyDecoder:
 
         Raises ChecksumError where latents are not those that were encoded.
         """
-        wanted_tiles = [_checked(*each) for each in zip(payloads, regions, strict=True)]
+        wanted_tiles = [checked_tiles(*each) for each in zip(payloads, regions, strict=True)]
         jobs = [job for payload, wanted in zip(payloads, wanted_tiles, strict=True) for job in _jobs(payload, wanted)]
         found = self.engine.decode_latents(self.model, [job.job for job in jobs])
         for job, (_, latents) in zip(jobs, found, strict=True):
@@ -197,18 +182,6 @@ class _Job(NamedTuple):
 
     job: TileJob
     crc: int
-
-
-def _checked(payload: Payload, region: Region | None) -> list[int]:
-    """The indices of the tiles to decode, their checksums checked."""
-    header = payload.header
-    if header.bit_depth != 8 or header.channels not in CHANNEL_COUNTS:
-        raise FormatError(
-            f"payload (lossy): {header.channels} channels of {header.bit_depth} bits; there are 1 or 3 of 8"
-        )
-    wanted = list(range(len(payload.tiles))) if region is None else header.tiling.touching(region)
-    check_all_tiles(payload, wanted)
-    return wanted
 
 
 def _jobs(payload: Payload, wanted: Sequence[int]) -> Iterator[_Job]:

@@ -28,15 +28,10 @@ ALIGNMENT = 16
 Model = TypeVar("Model", bound=CodecModel)
 
 
-class ModelCodec(Generic[Model]):
-    """Encodes 8-bit grey and RGB images. What would not get smaller is stored by `raw` instead."""
+class WithModel(Generic[Model]):
+    """A codec's model, as payloads and data sets name it."""
 
-    name: ClassVar[str]
-
-    def __init__(self, model: Model, engine: TileEngine[Model], tile_log2: int | None = None) -> None:
-        """`tile_log2`: tiles of at most ``2**tile_log2`` a side; the model's where none is given."""
-        self.model, self.engine = model, engine
-        self.tile_log2 = model.tile_log2 if tile_log2 is None else tile_log2
+    model: Model
 
     @property
     def profile(self) -> str:
@@ -52,6 +47,17 @@ class ModelCodec(Generic[Model]):
     def model_bytes(self) -> bytes:
         """The model file."""
         return self.model.file_bytes
+
+
+class ModelCodec(WithModel[Model]):
+    """Encodes 8-bit grey and RGB images. What would not get smaller is stored by `raw` instead."""
+
+    name: ClassVar[str]
+
+    def __init__(self, model: Model, engine: TileEngine[Model], tile_log2: int | None = None) -> None:
+        """`tile_log2`: tiles of at most ``2**tile_log2`` a side; the model's where none is given."""
+        self.model, self.engine = model, engine
+        self.tile_log2 = model.tile_log2 if tile_log2 is None else tile_log2
 
     def refuses(self, image: NDArray[Any]) -> str | None:
         """Why this codec cannot take the image; None where it can."""
@@ -120,6 +126,19 @@ class ModelCodec(Generic[Model]):
 def _smaller(payload: bytes, image: NDArray[Any], header: Header) -> bytes:
     stored = RawCodec().encode([image], [header.extras])[0]
     return payload if len(payload) <= len(stored) else stored
+
+
+def checked_tiles(payload: Payload, region: Region | None) -> list[int]:
+    """The indices of the tiles that the image or its region needs, their checksums checked; FormatError where the
+    samples are none that these codecs write."""
+    header = payload.header
+    if header.bit_depth != 8 or header.channels not in CHANNEL_COUNTS:
+        raise FormatError(
+            f"payload ({header.codec}): {header.channels} channels of {header.bit_depth} bits; there are 1 or 3 of 8"
+        )
+    wanted = list(range(len(payload.tiles))) if region is None else header.tiling.touching(region)
+    check_all_tiles(payload, wanted)
+    return wanted
 
 
 class ModelDecoder(Generic[Model]):
@@ -197,13 +216,7 @@ class ModelDecoder(Generic[Model]):
         wanted_tiles: list[list[int]] = []
         for payload, region in zip(payloads, regions, strict=True):
             header = payload.header
-            if header.bit_depth != 8 or header.channels not in CHANNEL_COUNTS:
-                raise FormatError(
-                    f"payload ({self.name}): {header.channels} channels of {header.bit_depth} bits; there are 1 or 3 "
-                    "of 8"
-                )
-            wanted = list(range(len(payload.tiles))) if region is None else header.tiling.touching(region)
-            check_all_tiles(payload, wanted)
+            wanted = checked_tiles(payload, region)
             wanted_tiles.append(wanted)
             tiling = header.tiling
             for index in wanted:
