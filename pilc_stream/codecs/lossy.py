@@ -51,7 +51,7 @@ class LossyCodec(WithModel[LossyModel]):
     def __init__(
         self,
         model: LossyModel,
-        engine: LossyEngine,
+        engine: LossyEngine[LossyModel],
         quality: int = DEFAULT_QUALITY,
         psnr: float | None = None,
         tile_log2: int = MAX_TILE_LOG2,
@@ -136,7 +136,7 @@ class LossyCodec(WithModel[LossyModel]):
 class LossyDecoder:
     """Decodes payloads of one model."""
 
-    def __init__(self, model: LossyModel, engine: LossyEngine) -> None:
+    def __init__(self, model: LossyModel, engine: LossyEngine[LossyModel]) -> None:
         self.model, self.engine = model, engine
 
     def decode(self, payloads: Sequence[Payload], regions: Sequence[Region | None]) -> list[Image]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pilc_stream.backends import checked_device
 from pilc_stream.backends.lossy.base import LossyEngine
 from pilc_stream.errors import DeviceError
+from pilc_stream.models.lossy import LossyModel
 
 
-def open_lossy_engine(device: str = "auto", threads: int = 1) -> LossyEngine:
+def open_lossy_engine(device: str = "auto", threads: int = 1) -> LossyEngine[LossyModel]:
     """The backend for a device: "auto", "cpu", "cuda" (the current card; "cuda:1" is the second; the networks run
     there, the entropy coder on the host) or "reference" (slow, the specification in code).
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilc_stream.arith.fixed import clamp
-from pilc_stream.backends.base import Tile, TileJob
+from pilc_stream.backends.base import Model, Tile, TileJob
 from pilc_stream.errors import FormatError, TruncatedError
 from pilc_stream.models.lossy import (
     ESCAPE,
@@ -54,29 +54,29 @@ class EncodedTile(NamedTuple):
     latents: NDArray[np.int32]
 
 
-class LossyEngine(Protocol):
-    """A backend of the codec `lossy` bound to a device."""
+class LossyEngine(Protocol[Model]):
+    """A backend of the codec `lossy` bound to a device, for one kind of its models."""
 
     @property
     def name(self) -> str:
         """The backend: "reference", "cpu" or "cuda"."""
 
     def encode_tiles(
-        self, model: LossyModel, tiles: Sequence[Tile], qualities: Sequence[int], lanes_log2: Sequence[int]
+        self, model: Model, tiles: Sequence[Tile], qualities: Sequence[int], lanes_log2: Sequence[int]
     ) -> list[EncodedTile]:
         """Code tiles uint8 `(h, w, 3)` of any sizes."""
 
-    def decode_latents(self, model: LossyModel, jobs: Sequence[TileJob]) -> list[tuple[int, NDArray[np.int32]]]:
+    def decode_latents(self, model: Model, jobs: Sequence[TileJob]) -> list[tuple[int, NDArray[np.int32]]]:
         """Of each tile the quality and the latents in 16ths, int32 `(h / 16, w / 16, latents)`: equal on all devices.
 
         Raises FormatError for a stream that no encoder wrote.
         """
 
-    def decode_tiles(self, model: LossyModel, jobs: Sequence[TileJob]) -> list[Tile]:
+    def decode_tiles(self, model: Model, jobs: Sequence[TileJob]) -> list[Tile]:
         """The tiles: at most one grey level apart between devices. Raises as `decode_latents`."""
 
     def synthesise(
-        self, model: LossyModel, qualities: Sequence[int], latents: Sequence[NDArray[np.int32]], jobs: Sequence[Shape]
+        self, model: Model, qualities: Sequence[int], latents: Sequence[NDArray[np.int32]], jobs: Sequence[Shape]
     ) -> list[Tile]:
         """The tiles of these heights and widths from their latents."""
 
@@ -98,6 +98,14 @@ class Arithmetic(Protocol):
         self, model: LossyModel, number: int, context: Ints | None, features: Any, quality: Ints
     ) -> tuple[Ints, Ints]:
         """Means and scales of a pass before the gain, int64 `(h, w, c)`, for all places."""
+
+
+class CodingTables(Protocol):
+    """What a coder of values needs of a model."""
+
+    @property
+    def starts(self) -> NDArray[np.int32]:
+        """Where each symbol's interval begins, and the end of the last: `(scale indices, 257)`."""
 
 
 class ValueCoder(Protocol):
@@ -186,7 +194,7 @@ def rounded_values(index: Ints, wanted: NDArray[np.float64]) -> Ints:
     return np.where(index == 0, 0, values)
 
 
-def symbols_of(model: LossyModel, index: Ints, values: Ints) -> tuple[Ints, Ints]:
+def symbols_of(model: CodingTables, index: Ints, values: Ints) -> tuple[Ints, Ints]:
     """Symbols of values that are coded, and those values that are escapes."""
     symbols = np.clip(values + OFFSET, -1, ESCAPE)
     outside = (symbols < 0) | (symbols == ESCAPE)

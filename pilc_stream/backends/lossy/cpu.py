@@ -14,6 +14,7 @@ from pilc_stream.backends.base import Tile, TileJob, check_end, pack_stream, spl
 from pilc_stream.backends.lossy import kernels
 from pilc_stream.backends.lossy.base import (
     Arithmetic,
+    CodingTables,
     EncodedTile,
     Escapes,
     Ints,
@@ -49,7 +50,7 @@ class LossyCpuEngine:
 
         def code(number: int) -> EncodedTile:
             tile, quality = tiles[number], qualities[number]
-            found, writer = analyse(model, tile, quality), _Writer()
+            found, writer = analyse(model, tile, quality), TileWriter()
             latents = walk(
                 model,
                 model.quality(quality),
@@ -68,7 +69,7 @@ class LossyCpuEngine:
 
         def code(number: int) -> tuple[int, NDArray[np.int32]]:
             opened = open_tile(jobs[number])
-            reader = _Reader(model, opened)
+            reader = TileReader(model, opened)
             shape = Shape(jobs[number].height, jobs[number].width)
             latents = walk(model, model.quality(opened.quality), self._arithmetic, reader, shape)
             reader.finish()
@@ -95,12 +96,15 @@ class LossyCpuEngine:
             return list(pool.map(work, range(count)))
 
 
-class _Writer:
+class TileWriter:
+    """Takes the values of a tile, and codes them at the end."""
+
     def __init__(self) -> None:
         self._rows: list[Ints] = []
         self._values: list[Ints] = []
 
     def values(self, index: Ints, wanted: NDArray[np.float64] | None) -> Ints:
+        """Values rounded from those wanted."""
         assert wanted is not None
         values = rounded_values(index, wanted)
         coded = index > 0
@@ -108,7 +112,8 @@ class _Writer:
         self._values.append(values[coded])
         return values
 
-    def stream(self, model: LossyModel, quality: int, lanes: int) -> bytes:
+    def stream(self, model: CodingTables, quality: int, lanes: int) -> bytes:
+        """The tile's stream."""
         rows, values = np.concatenate(self._rows), np.concatenate(self._values)
         symbols, escapes = symbols_of(model, rows, values)
         states = np.full(lanes, STATE_LOW, np.uint32)
@@ -118,13 +123,16 @@ class _Writer:
         return pack_tile(quality, escapes.tolist(), pack_stream(states, words[len(words) - used :]))
 
 
-class _Reader:
-    def __init__(self, model: LossyModel, opened: OpenedTile) -> None:
+class TileReader:
+    """Gives the values of a tile's stream, as their scales become known."""
+
+    def __init__(self, model: CodingTables, opened: OpenedTile) -> None:
         self._starts, self._escapes = model.starts, Escapes(opened.escapes)
         self._states, self._words = split_stream(opened.lanes)
         self._used, self._first = 0, 0
 
     def values(self, index: Ints, wanted: NDArray[np.float64] | None) -> Ints:
+        """Values from the lanes. Raises FormatError where these end too early."""
         values = np.zeros(len(index), np.int64)
         places = np.flatnonzero(index)
         symbols = np.empty(len(places), np.int64)
@@ -138,5 +146,6 @@ class _Reader:
         return values
 
     def finish(self) -> None:
+        """Check that everything was used. Raises FormatError."""
         check_end(self._states, self._used, len(self._words))
         self._escapes.finish()

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pilc_stream.backends.base import Tile, TileJob
 from pilc_stream.backends.lossy.base import (
+    CodingTables,
     EncodedTile,
     Escapes,
     Ints,
@@ -40,7 +41,7 @@ class LossyReferenceEngine:
         """Streams and decoded latents."""
         out = []
         for tile, quality, log2 in zip(tiles, qualities, lanes_log2, strict=True):
-            found, writer = analyse(model, tile, quality), _Writer(model)
+            found, writer = analyse(model, tile, quality), TileWriter(model)
             tables, shape = model.quality(quality), Shape(*tile.shape[:2])
             latents = walk(model, tables, self._arithmetic, writer, shape, found.hyper, found.latents)
             out.append(EncodedTile(writer.stream(quality, 1 << log2), latents))
@@ -51,7 +52,7 @@ class LossyReferenceEngine:
         out = []
         for job in jobs:
             opened = open_tile(job)
-            reader = _Reader(model, opened)
+            reader = TileReader(model, opened)
             shape = Shape(job.height, job.width)
             out.append((opened.quality, walk(model, model.quality(opened.quality), self._arithmetic, reader, shape)))
             reader.finish()
@@ -73,13 +74,16 @@ class LossyReferenceEngine:
         ]
 
 
-class _Writer:
-    def __init__(self, model: LossyModel) -> None:
+class TileWriter:
+    """Takes the values of a tile, and codes them at the end."""
+
+    def __init__(self, model: CodingTables) -> None:
         self._model = model
         self._intervals: list[tuple[int, int]] = []
         self._escapes: list[int] = []
 
     def values(self, index: Ints, wanted: NDArray[np.float64] | None) -> Ints:
+        """Values rounded from those wanted."""
         assert wanted is not None
         values = rounded_values(index, wanted)
         symbols, escapes = symbols_of(self._model, index[index > 0], values[index > 0])
@@ -90,12 +94,15 @@ class _Writer:
         return values
 
     def stream(self, quality: int, lanes: int) -> bytes:
+        """The tile's stream."""
         numbered = [(number % lanes, *interval) for number, interval in enumerate(self._intervals)]
         return pack_tile(quality, self._escapes, written_lanes(numbered, lanes))
 
 
-class _Reader:
-    def __init__(self, model: LossyModel, opened: OpenedTile) -> None:
+class TileReader:
+    """Gives the values of a tile's stream, as their scales become known."""
+
+    def __init__(self, model: CodingTables, opened: OpenedTile) -> None:
         self._lanes, self._starts, self._escapes = (
             LaneReader(opened.lanes),
             model.starts[:, :-1],
@@ -104,6 +111,7 @@ class _Reader:
         self._number = 0
 
     def values(self, index: Ints, wanted: NDArray[np.float64] | None) -> Ints:
+        """Values from the lanes. Raises FormatError where these end too early."""
         values = np.zeros(len(index), np.int64)
         places = np.flatnonzero(index)
         symbols = []
@@ -114,5 +122,6 @@ class _Reader:
         return values
 
     def finish(self) -> None:
+        """Check that everything was used. Raises FormatError."""
         self._lanes.finish()
         self._escapes.finish()
