@@ -17,10 +17,11 @@ from pilc_stream.backends.base import STATE_BYTES, WORD_BYTES
 from pilc_stream.codecs.base import Image, TileCoder, check_all_tiles, check_image, header_fields
 from pilc_stream.codecs.raw import RawCodec
 from pilc_stream.codecs.tiled import paste
+from pilc_stream.codecs.views import checked_view, decode_views, from_view, view_shape
 from pilc_stream.errors import DeviceError, FormatError, TruncatedError, UsageError
 from pilc_stream.models.model import CodecModel
 from pilc_stream.records.payload import Header, Payload, pack_payload
-from pilc_stream.records.tiling import Region, Tiling, default_lanes_log2
+from pilc_stream.records.tiling import MAX_TILE_LOG2, Region, Tiling, default_lanes_log2
 
 CHANNEL_COUNTS = (1, CHANNELS)
 ALIGNMENT = 16
@@ -53,6 +54,8 @@ class ModelCodec(WithModel[Model]):
     """Encodes 8-bit grey and RGB images. What would not get smaller is stored by `raw` instead."""
 
     name: ClassVar[str]
+    has_views = False
+    """Whether each stream begins with the view of its tile that it codes."""
 
     def __init__(self, model: Model, engine: TileEngine[Model], tile_log2: int | None = None) -> None:
         """`tile_log2`: tiles of at most ``2**tile_log2`` a side; the model's where none is given."""
@@ -90,7 +93,7 @@ class ModelCodec(WithModel[Model]):
                 tiles += [three_axes[y : y + height, x : x + width] for y, x, height, width in places]
             lanes += [header.lanes_log2] * len(places)
 
-        streams = iter(self.engine.encode_tiles(self.model, tiles, lanes))
+        streams = iter(self._streams(tiles, lanes))
         payloads = [pack_payload(header, list(islice(streams, n))) for header, n in zip(headers, counts, strict=True)]
         return [
             payload if len(payload) < header.raw_bytes else _smaller(payload, image, header)
@@ -99,25 +102,31 @@ class ModelCodec(WithModel[Model]):
 
     def tile_coder(self, image: NDArray[Any], most_log2: int) -> TileCoder:
         """What codes an image like this, in tiles of at most ``2**most_log2``."""
-        header, _ = type(self)(self.model, self.engine, min(self.tile_log2, most_log2))._layout(image)
+        header, _ = self._layout(image, most_log2)
 
         def encode(tiles: Sequence[NDArray[Any]]) -> list[bytes]:
-            return self.engine.encode_tiles(self.model, tiles, [header.lanes_log2] * len(tiles))
+            return self._streams(tiles, [header.lanes_log2] * len(tiles))
 
         return TileCoder(header, encode)
 
-    def _layout(self, image: NDArray[Any]) -> tuple[Header, tuple[Region, ...]]:
-        """The header of an image without extras, and its tiles."""
+    def _streams(self, tiles: Sequence[NDArray[Any]], lanes_log2: Sequence[int]) -> list[bytes]:
+        """One stream per tile, as the header announces them."""
+        return self.engine.encode_tiles(self.model, tiles, lanes_log2)
+
+    def _layout(self, image: NDArray[Any], most_log2: int = MAX_TILE_LOG2) -> tuple[Header, tuple[Region, ...]]:
+        """The header of an image without extras, and its tiles, of at most ``2**most_log2`` a side."""
         check_image(image)
         reason = self.refuses(image)
         if reason:
             raise UsageError(f"image of shape {image.shape}: {reason}; use the codec 'raw'")
-        tiling = Tiling(image.shape[0], image.shape[1], self.tile_log2)
+        tile_log2 = min(self.tile_log2, most_log2)
+        tiling = Tiling(image.shape[0], image.shape[1], tile_log2)
         header = Header(
             codec=self.name,
             model_digest=self.model.short_digest,
-            tile_log2=self.tile_log2,
+            tile_log2=tile_log2,
             lanes_log2=default_lanes_log2(tiling),
+            views=self.has_views,
             **header_fields(image),
         )
         return header, tuple(tiling.tiles())
@@ -163,8 +172,11 @@ class ModelDecoder(Generic[Model]):
 
     def decode(self, payloads: Sequence[Payload], regions: Sequence[Region | None]) -> list[Image]:
         """The images, or their regions from the tiles that touch them."""
-        jobs, wanted_tiles = self._jobs(payloads, regions)
-        tiles = iter(self.engine.decode_tiles(self.model, jobs))
+        jobs, views, wanted_tiles = self._jobs(payloads, regions)
+        tiles = (
+            from_view(tile[None], view)[0] if view else tile
+            for tile, view in zip(self.engine.decode_tiles(self.model, jobs), views, strict=True)
+        )
         out: list[Image] = []
         for payload, region, wanted in zip(payloads, regions, wanted_tiles, strict=True):
             header = payload.header
@@ -187,7 +199,7 @@ class ModelDecoder(Generic[Model]):
         """
         if not isinstance(self.engine, DeviceEngine):
             raise DeviceError(f"device {self.engine.name!r}: images cannot stay there; only those of 'cuda' can")
-        jobs, _ = self._jobs(payloads, [None] * len(payloads))
+        jobs, views, _ = self._jobs(payloads, [None] * len(payloads))
         places, begins, total = [], [], 0
         for payload in payloads:
             header = payload.header
@@ -197,7 +209,10 @@ class ModelDecoder(Generic[Model]):
             begins.append(total)
             # Images begin at multiples of 16 bytes, as those who read them by vectors like it.
             total += -(-header.height * row_bytes // ALIGNMENT) * ALIGNMENT
-        pixels = self.engine.decode_to_tensor(self.model, jobs, places, total)
+        if any(views):
+            pixels = decode_views(self.engine, self.model, jobs, places, total, views)
+        else:
+            pixels = self.engine.decode_to_tensor(self.model, jobs, places, total)
         header = payloads[0].header
         if all(payload.header.shape == header.shape for payload in payloads):
             # Views of all at once: one by one they take longer than decoding small images does.
@@ -210,9 +225,11 @@ class ModelDecoder(Generic[Model]):
 
     def _jobs(
         self, payloads: Sequence[Payload], regions: Sequence[Region | None]
-    ) -> tuple[list[TileJob], list[list[int]]]:
-        """The tiles to decode, their checksums checked, and for each payload the indices of its own."""
+    ) -> tuple[list[TileJob], list[int], list[list[int]]]:
+        """The tiles to decode, their checksums checked, the view that each is, and for each payload the indices of its
+        own."""
         jobs: list[TileJob] = []
+        views: list[int] = []
         wanted_tiles: list[list[int]] = []
         for payload, region in zip(payloads, regions, strict=True):
             header = payload.header
@@ -222,10 +239,15 @@ class ModelDecoder(Generic[Model]):
             for index in wanted:
                 # Most pictures of a large batch are small: one tile, as large as they are.
                 _, _, height, width = tiling.tile(index) if len(payload.tiles) > 1 else (0, 0, *header.shape[:2])
-                job = TileJob(payload.tiles[index], height, width, header.channels, header.lanes_log2)
+                stream, view = payload.tiles[index], 0
+                if header.views:
+                    view, stream = checked_view(stream, header.channels), stream[1:]
+                    height, width = view_shape(height, width, view)
+                job = TileJob(stream, height, width, header.channels, header.lanes_log2)
                 self._check_length(job)
                 jobs.append(job)
-        return jobs, wanted_tiles
+                views.append(view)
+        return jobs, views, wanted_tiles
 
     def _check_length(self, job: TileJob) -> None:
         """Raise TruncatedError where no stream of this length can hold the tile.

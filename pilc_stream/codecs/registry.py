@@ -24,6 +24,7 @@ from pilc_stream.codecs.modelled import ModelDecoder
 from pilc_stream.codecs.pilc import PilcCodec, PilcDecoder
 from pilc_stream.codecs.planes import PlanesDecoder, part_headers
 from pilc_stream.codecs.raw import RawCodec, RawDecoder, raw_bands
+from pilc_stream.codecs.view_search import search_for
 from pilc_stream.codecs.wave import WaveCodec, WaveDecoder
 from pilc_stream.codecs.webp import webp_decoder
 from pilc_stream.errors import DeviceError, FormatError, ModelError, ModelNotFoundError, TruncatedError, UsageError
@@ -111,7 +112,8 @@ def _model_codec(data: bytes, device: str, threads: int) -> Codec:
         return PilcCodec(load_pilc_model(data), open_pilc_engine(device, threads))
     if is_lossy_model(data):
         return LossyCodec(load_lossy_model(data), open_lossy_engine(device, threads))
-    return WaveCodec(load_model(data), open_engine(device, threads))
+    model = load_model(data)
+    return WaveCodec(model, open_engine(device, threads), search=search_for(model.spec))
 
 
 def encode_any(
@@ -295,7 +297,7 @@ class Decoder:
 
 @dataclass(frozen=True)
 class PayloadInfo:
-    """What a payload holds. Bytes by part: `header_bytes` (with `extras_bytes`), `flush_bytes` (final lane states),
+    """What a payload holds. Bytes by part: `header_bytes` (with `extras_bytes` and views), `flush_bytes` (lane states),
     `word_bytes` (the coded symbols, or raw pixels), `checksum_bytes`."""
 
     codec: str
@@ -326,11 +328,11 @@ def inspect_payload(payload: bytes) -> PayloadInfo:
     for index in range(len(parsed.tiles)):
         parsed.check_tile(index)
     header = parsed.header
-    tile_bytes = sum(len(tile) for tile in parsed.tiles)
+    tile_bytes = sum(len(tile) - header.views for tile in parsed.tiles)
     checksum_bytes = CHECKSUM_BYTES * len(parsed.tiles)
     lanes = 1 << header.lanes_log2 if header.model_digest else 0
     flush_bytes = STATE_BYTES * lanes * len(parsed.tiles)
-    if any(len(tile) < STATE_BYTES * lanes for tile in parsed.tiles):
+    if any(len(tile) < STATE_BYTES * lanes + header.views for tile in parsed.tiles):
         raise TruncatedError(f"payload: a tile is shorter than the states of its {lanes} lanes")
     digest = header.model_digest
     if header.codec == "planes":

@@ -19,6 +19,9 @@ CODEC_IDS = {"raw": 0, "wave": 1, "pilc": 2, "planes": 3, "webp": 4, "deep": 5, 
 WITH_MODEL = frozenset(("wave", "pilc", "lossy"))
 """Codecs whose payloads name a model."""
 
+WITH_VIEWS = frozenset(("wave",))
+"""Codecs whose tiles may be coded turned or mirrored."""
+
 MAX_TILE_LOG2S = {
     "wave": MAX_TILE_LOG2,
     "pilc": MAX_TILE_LOG2,
@@ -34,8 +37,8 @@ MAX_EDGE = (1 << 24) - 1
 MAX_CHANNELS = 4
 
 _CODEC_NAMES = {number: name for name, number in CODEC_IDS.items()}
-_CHANNELS_MASK, _DEPTH_16, _TWO_AXES, _HAS_EXTRAS = 0b11, 1 << 2, 1 << 3, 1 << 4
-_KNOWN_FLAGS = _CHANNELS_MASK | _DEPTH_16 | _TWO_AXES | _HAS_EXTRAS
+_CHANNELS_MASK, _DEPTH_16, _TWO_AXES, _HAS_EXTRAS, _VIEWS = 0b11, 1 << 2, 1 << 3, 1 << 4, 1 << 5
+_KNOWN_FLAGS = _CHANNELS_MASK | _DEPTH_16 | _TWO_AXES | _HAS_EXTRAS | _VIEWS
 
 # The header read last, without extras, and its bytes. Replaced as a whole, so threads may race for it.
 _last_head: tuple[bytes, Header] | None = None
@@ -46,7 +49,8 @@ class Header:
     """What a payload says before its tiles.
 
     `two_axes`: the array was `(H, W)`, not `(H, W, C)`. `model_digest` and `lanes_log2` belong to codecs with a model,
-    `tile_log2` to codecs with tiles; they stay empty and 0 for others, whose pixels are one stream.
+    `tile_log2` to codecs with tiles; they stay empty and 0 for others, whose pixels are one stream. `views`: each
+    stream begins with the view of its tile that it codes (`wave`).
     """
 
     codec: str
@@ -59,6 +63,7 @@ class Header:
     tile_log2: int = 0
     lanes_log2: int = 0
     extras: bytes = b""
+    views: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -124,6 +129,7 @@ def pack_head(header: Header, tile_bytes: Sequence[int]) -> bytes:
         | _DEPTH_16 * (header.bit_depth == 16)
         | _TWO_AXES * header.two_axes
         | _HAS_EXTRAS * bool(header.extras)
+        | _VIEWS * header.views
     )
     put_varint(head, header.height)
     put_varint(head, header.width)
@@ -266,6 +272,9 @@ def _read_header(view: memoryview) -> tuple[Header, int]:
     if not (1 <= height <= MAX_EDGE and 1 <= width <= MAX_EDGE):
         raise FormatError(f"payload: {height} x {width} pixels; both edges must lie in 1..{MAX_EDGE}")
     codec = _CODEC_NAMES[codec_id]
+    views = bool(flags & _VIEWS)
+    if views and codec not in WITH_VIEWS:
+        raise FormatError(f"payload ({codec}): says that its tiles have views, which this codec's have not")
     digest, tile_log2, lanes_log2 = b"", 0, 0
     if codec in MAX_TILE_LOG2S:
         end = position + MODEL_DIGEST_BYTES * (codec in WITH_MODEL) + 1
@@ -288,7 +297,8 @@ def _read_header(view: memoryview) -> tuple[Header, int]:
         extras = bytes(view[position : position + length])
         position += length
     bit_depth = 16 if flags & _DEPTH_16 else 8
-    return Header(codec, height, width, channels, bit_depth, two_axes, digest, tile_log2, lanes_log2, extras), position
+    header = Header(codec, height, width, channels, bit_depth, two_axes, digest, tile_log2, lanes_log2, extras, views)
+    return header, position
 
 
 def _too_few(payload_bytes: int, header: Header) -> TruncatedError:

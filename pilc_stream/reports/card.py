@@ -29,6 +29,7 @@ from pilc_stream.backends.pilc.cuda import PilcCudaEngine
 from pilc_stream.codecs import Decoder
 from pilc_stream.codecs.modelled import ModelCodec
 from pilc_stream.codecs.pilc import PilcCodec
+from pilc_stream.codecs.view_search import search_for
 from pilc_stream.codecs.wave import WaveCodec
 from pilc_stream.errors import VerifyError
 from pilc_stream.models.model import WaveModel, load_model
@@ -154,7 +155,7 @@ def _codec(model: WaveModel | PilcModel) -> tuple[ModelCodec[Any], CardEngine[An
         pilc_engine = PilcCudaEngine()
         return PilcCodec(model, pilc_engine), pilc_engine
     engine = CudaEngine()
-    return WaveCodec(model, engine), engine
+    return WaveCodec(model, engine, search=search_for(model.spec)), engine
 
 
 def _tiles(images: Sequence[Tile], size: BatchSize, tile_log2: int) -> tuple[list[Tile], list[int]]:

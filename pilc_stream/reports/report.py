@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pilc_stream.codecs.view_search import search_for
 from pilc_stream.models.model import load_model
 from pilc_stream.models.shipped import preset_bytes, wave_preset_names
 from pilc_stream.reports.figures import PeerFigures
@@ -143,9 +144,10 @@ def _size(observed: Observation) -> tuple[int, int]:
 
 def _cost(profile: str) -> Cost:
     model = load_model(preset_bytes(profile))
-    # One and the same network runs both ways.
-    macs = model.spec.macs_per_pixel()
-    return Cost(profile, model.sha256, model.spec.parameters(), encode_macs=macs, decode_macs=macs)
+    # One and the same network runs both ways; only an encoder searches.
+    macs, search = model.spec.macs_per_pixel(), search_for(model.spec)
+    searching = search.macs_per_pixel(model.spec) if search else {}
+    return Cost(profile, model.sha256, model.spec.parameters(), encode_macs={**macs, **searching}, decode_macs=macs)
 
 
 def _peers(kept: Iterable[Iterable[Observation]]) -> dict[str, str]:

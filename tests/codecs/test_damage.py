@@ -16,6 +16,7 @@ from small_model import small_model
 
 from pilc_stream.codecs import Decoder, inspect_payload
 from pilc_stream.codecs.raw import RawCodec
+from pilc_stream.codecs.view_search import ViewSearch
 from pilc_stream.codecs.wave import WaveCodec
 from pilc_stream.errors import ChecksumError, FormatError, ModelNotFoundError, TruncatedError
 from pilc_stream.records.payload import CHECKSUM_BYTES, pack_payload, parse_payload
@@ -35,21 +36,25 @@ def slope(height: int, width: int, channels: int | None) -> NDArray[np.uint8]:
 def payloads() -> dict[str, tuple[NDArray[Any], bytes]]:
     """Small payloads of each kind with their pixels."""
     wave, small_tiles = (WaveCodec(small_model(), engine("reference"), log2) for log2 in (7, 4))
+    viewed = WaveCodec(small_model(), engine("reference"), search=ViewSearch(small_model(), orders=True))
     made = {
         "grey": (wave, slope(6, 7, None), None),
         "colour": (wave, slope(5, 6, 3), None),
         "tiles": (small_tiles, slope(18, 20, 1), None),
         "extras": (wave, slope(4, 6, 3), b"taken at noon"),
+        "views": (viewed, slope(6, 5, 3), None),
         "raw": (RawCodec(), slope(3, 4, 3), None),
         "raw 16 bits, extras": (RawCodec(), slope(3, 4, None).astype(np.uint16) << 7, b"?"),
     }
     out = {name: (pixels, codec.encode([pixels], [extras])[0]) for name, (codec, pixels, extras) in made.items()}
-    assert [parse_payload(payload).header.codec for _, payload in out.values()] == ["wave"] * 4 + ["raw"] * 2
+    assert [parse_payload(payload).header.codec for _, payload in out.values()] == ["wave"] * 5 + ["raw"] * 2
     assert len(parse_payload(out["tiles"][1]).tiles) == 4
     return out
 
 
-every_payload = pytest.mark.parametrize("name", ["grey", "colour", "tiles", "extras", "raw", "raw 16 bits, extras"])
+every_payload = pytest.mark.parametrize(
+    "name", ["grey", "colour", "tiles", "extras", "views", "raw", "raw 16 bits, extras"]
+)
 
 
 def models(digest: bytes) -> bytes | None:

@@ -37,6 +37,7 @@ from pilc_stream.backends.reference import ReferenceEngine
 from pilc_stream.codecs.lossy import HEAD_BYTES, LossyCodec
 from pilc_stream.codecs.pilc import PilcCodec
 from pilc_stream.codecs.raw import RawCodec
+from pilc_stream.codecs.views import views_of
 from pilc_stream.codecs.wave import WaveCodec
 from pilc_stream.models.lossy import LossyModel, load_lossy_model
 from pilc_stream.models.model import WaveModel, load_model
@@ -64,7 +65,8 @@ def small_pilc() -> PilcModel:
 
 @dataclass(frozen=True)
 class Case:
-    """An image and how it is coded; with `lanes_log2`, by that many lanes instead of the codec's choice."""
+    """An image and how it is coded; with `lanes_log2`, by that many lanes instead of the codec's choice, and with
+    `views`, in a view of its own for each tile."""
 
     name: str
     pixels: Callable[[], Image]
@@ -72,6 +74,7 @@ class Case:
     tile_log2: int = 8
     lanes_log2: int | None = None
     extras: bytes = b""
+    views: bool = False
 
     def encode(self, model: WaveModel, engine: Engine) -> bytes:
         """The payload."""
@@ -81,10 +84,21 @@ class Case:
             return WaveCodec(model, engine, self.tile_log2).encode([self.pixels()], [self.extras])[0]
         pixels = self.pixels()
         header = Header(
-            "wave", *pixels.shape, 8, False, model.short_digest, self.tile_log2, self.lanes_log2, self.extras
+            "wave",
+            *pixels.shape,
+            8,
+            False,
+            model.short_digest,
+            self.tile_log2,
+            self.lanes_log2,
+            self.extras,
+            self.views,
         )
         tiles = [pixels[y : y + h, x : x + w] for y, x, h, w in header.tiling.tiles()]
-        return pack_payload(header, engine.encode_tiles(model, tiles, [self.lanes_log2] * len(tiles)))
+        views = [7 * k % (48 if header.channels == 3 else 8) * self.views for k in range(1, len(tiles) + 1)]
+        streams = engine.encode_tiles(model, views_of(tiles, views), [self.lanes_log2] * len(tiles))
+        begins = [bytes((view,)) if self.views else b"" for view in views]
+        return pack_payload(header, [begin + stream for begin, stream in zip(begins, streams, strict=True)])
 
 
 WAVE_CASES = [
@@ -101,6 +115,8 @@ WAVE_CASES = [
     Case("tiles-grey", lambda: scene(40, 33, None), tile_log2=5),
     Case("lanes", lambda: scene(96, 80, 3)),
     Case("many-lanes", lambda: scene(20, 31, 3), tile_log2=4, lanes_log2=5),
+    Case("views", lambda: scene(90, 110, 3), tile_log2=4, lanes_log2=0, views=True),
+    Case("views-grey", lambda: scene(35, 50, 1), tile_log2=4, lanes_log2=1, views=True),
 ]
 RAW_CASES = [
     Case("raw-grey", lambda: scene(3, 5, None), codec="raw"),

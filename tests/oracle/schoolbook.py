@@ -13,7 +13,7 @@ from collections.abc import Callable
 from schoolbook_deep import deep_tile
 from schoolbook_layout import DEEP, PLANES, RAW, Head, Picture, RefusedError, Tile, crc32c, must, read_streams, tiles_of
 from schoolbook_planes import planes_samples
-from schoolbook_wave import Context, Model, PixelModel, Watch, decode_tile, scaled, wavefront
+from schoolbook_wave import Context, Model, PixelModel, Watch, decode_tile, decode_view, scaled, wavefront
 
 __all__ = ["Context", "Model", "PixelModel", "RefusedError", "crc32c", "decode", "scaled", "wavefront"]
 
@@ -32,7 +32,13 @@ def decode(payload: bytes, model_file: bytes | None = None, watch: Watch | None 
         assert model_file is not None
         must(hashlib.sha256(model_file).digest()[:4] == head.digest, "another model")
         model, lanes = Model(model_file), 1 << head.lanes_log2
-        samples = tiled_samples(head, streams, lambda *tile: decode_tile(model, *tile, head.channels, lanes, watch))
+
+        def decode_stream(stream: bytes, height: int, width: int) -> Tile:
+            if head.views:
+                return decode_view(model, stream, height, width, head.channels, lanes)
+            return decode_tile(model, stream, height, width, head.channels, lanes, watch)
+
+        samples = tiled_samples(head, streams, decode_stream)
     shape = (head.height, head.width) if head.two_axes else (head.height, head.width, head.channels)
     return Picture(shape, head.bits, samples, head.extras, head.fields)
 

@@ -33,6 +33,7 @@ class Head:
     tile_log2: int = 0
     lanes_log2: int = 0
     extras: bytes = b""
+    views: bool = False
     fields: list[tuple[int, int, str]] = field(default_factory=list)
     """First byte, byte behind the last, what it says."""
 
@@ -78,8 +79,9 @@ def read_head(data: bytes) -> tuple[Head, int]:
     must(data[2] >> 4 == 1, "another version")
     codec, flags = data[2] & 15, data[3]
     must(codec in (RAW, WAVE, PLANES, DEEP), "an unknown codec")
-    must(flags & 0xE0 == 0, "a reserved flag")
-    head = Head(codec, (flags & 3) + 1, 16 if flags & 4 else 8, bool(flags & 8), 0, 0)
+    must(flags & 0xC0 == 0, "a reserved flag")
+    must(codec == WAVE or not flags & 32, "views of another codec")
+    head = Head(codec, (flags & 3) + 1, 16 if flags & 4 else 8, bool(flags & 8), 0, 0, views=bool(flags & 32))
     must(not (head.two_axes and head.channels > 1), "two axes with several channels")
     head.height, after_height = varint(data, 4)
     head.width, position = varint(data, after_height)

@@ -88,6 +88,21 @@ def decode_tile(
     return [[[plane[y, x] for plane in planes] for x in range(width)] for y in range(height)]
 
 
+def decode_view(model: Model, stream: bytes, height: int, width: int, channels: int, lanes: int) -> Tile:
+    must(len(stream) > 0 and stream[0] < (48 if channels == 3 else 8), "no view")
+    view, exchanged = stream[0], bool(stream[0] & 4)
+    coded = decode_tile(model, stream[1:], *((width, height) if exchanged else (height, width)), channels, lanes)
+    if view & 1:
+        coded = [row[::-1] for row in coded]
+    if view & 2:
+        coded = coded[::-1]
+    if exchanged:
+        coded = [[coded[y][x] for y in range(width)] for x in range(height)]
+    order = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))[view >> 3]
+    places = [order.index(channel) for channel in range(channels)]
+    return [[[pixel[place] for place in places] for pixel in row] for row in coded]
+
+
 # Section 5: the context.
 
 

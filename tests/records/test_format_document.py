@@ -13,7 +13,7 @@ from small_model import SMALL_SPEC, small_model
 
 from pilc_stream.arith import adaptive, context, perceptron, predictor, rans
 from pilc_stream.backends import base
-from pilc_stream.codecs import Decoder, deep, planes, webp
+from pilc_stream.codecs import Decoder, deep, planes, view_search, views, webp
 from pilc_stream.codecs.raw import RawCodec
 from pilc_stream.codecs.wave import WaveCodec
 from pilc_stream.images import metadata
@@ -65,6 +65,8 @@ def test_flags() -> None:
     assert flags_of(np.zeros((2, 2, 1), np.uint16)) == masks["depth 16"]
     assert flags_of(np.zeros((2, 2), np.uint8)) == masks["two axes"]
     assert flags_of(np.zeros((2, 2, 1), np.uint8), b"x") == masks["extras"]
+    viewed = payload.pack_head(payload.Header("wave", 2, 2, 1, 8, False, bytes(4), 4, views=True), [0])
+    assert viewed[3] == masks["views"]
 
 
 def flags_of(image: np.ndarray, extras: bytes = b"") -> int:
@@ -123,6 +125,20 @@ def test_what_encoders_do() -> None:
         b = (edge * edge).bit_length() - 1
         expected = 0 if eval(rule[1], {"b": b}) else eval(rule[2], {"b": b, "min": min})
         assert tiling.default_lanes_log2(tiling.Tiling(edge, edge, 10)) == expected
+
+
+def test_views() -> None:
+    """The document's orders of channels, and its rule for encoders, are the code's."""
+    orders = re.search(r"where the orders are\n(.+?)\.\n", document(), re.DOTALL)
+    assert orders
+    assert [tuple(map(int, order)) for order in re.findall(r"\((\d), (\d), (\d)\)", orders[1])] == list(views.ORDERS)
+    rule = re.search(r'- set the flag "views" exactly.+?than order 0;', document(), re.DOTALL)
+    assert rule
+    least, whole, orders_from = (int(number.replace(",", "")) for number in re.findall(r"\d+,\d+", rule[0]))
+    assert (least, whole) == tuple(products for products, _ in reversed(view_search.SHARES_BY_PRODUCTS))
+    assert orders_from == view_search.ORDERS_FROM_PRODUCTS
+    assert f"below {view_search.LEAST_EDGE} pixels" in " ".join(rule[0].split())
+    assert [share for _, share in view_search.SHARES_BY_PRODUCTS] == [1, 4]
 
 
 def test_versions() -> None:

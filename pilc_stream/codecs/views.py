@@ -1,0 +1,130 @@
+"""Views of a tile: turned, mirrored, its channels in another order, as an encoder may code it (FORMAT.md, section 3).
+
+Bits of a view: 1 reverses the columns, 2 the rows, 4 exchanges rows and columns, and does so first; the rest counts
+orders of the channels. View 0 is the tile itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import permutations
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilc_stream.arith.context import CHANNELS
+from pilc_stream.backends import DeviceEngine, TileJob
+from pilc_stream.errors import FormatError
+
+Model = TypeVar("Model")
+ORIENTATIONS = 8
+ORDERS = tuple(permutations(range(CHANNELS)))
+"""A tile's channel ``ORDERS[k][i]`` is channel `i` of its view of order `k`."""
+
+_MIRRORED, _UPENDED, _TRANSPOSED = 1, 2, 4
+
+
+def checked_view(stream: memoryview, channels: int) -> int:
+    """The view that a stream begins with; FormatError where there is none for so many channels."""
+    views = ORIENTATIONS * (len(ORDERS) if channels == CHANNELS else 1)
+    if not len(stream) or stream[0] >= views:
+        found = stream[0] if len(stream) else "no byte"
+        raise FormatError(f"tile: {found} where its view should be, of which {channels} channels have {views}")
+    return stream[0]
+
+
+def view_shape(height: int, width: int, view: int) -> tuple[int, int]:
+    """Height and width of a tile's view; the other way as well."""
+    return (width, height) if view & _TRANSPOSED else (height, width)
+
+
+def view_of(tiles: NDArray[np.uint8], view: int) -> NDArray[np.uint8]:
+    """The views `(n, h', w', c)` of equally large tiles `(n, h, w, c)`."""
+    pixels = _as_pixels(tiles[..., list(ORDERS[view // ORIENTATIONS])] if view >= ORIENTATIONS else tiles)
+    if view & _TRANSPOSED:
+        pixels = pixels.swapaxes(1, 2)
+    return _as_samples(_mirrored(pixels, view))
+
+
+def from_view(coded: NDArray[np.uint8], view: int) -> NDArray[np.uint8]:
+    """The tiles `(n, h, w, c)` of equally large views `(n, h', w', c)`: the inverse of `view_of`."""
+    pixels = _mirrored(_as_pixels(coded), view)
+    tiles = _as_samples(pixels.swapaxes(1, 2) if view & _TRANSPOSED else pixels)
+    return tiles[..., _inverse(view)] if view >= ORIENTATIONS else tiles
+
+
+def tensor_from_view(coded: Any, view: int) -> Any:
+    """`from_view` of a torch tensor."""
+    axes = [axis for axis, bit in ((1, _UPENDED), (2, _MIRRORED)) if view & bit]
+    tiles = coded.flip(axes) if axes else coded
+    tiles = tiles.transpose(1, 2) if view & _TRANSPOSED else tiles
+    return tiles[..., _inverse(view)] if view >= ORIENTATIONS else tiles
+
+
+def decode_views(
+    engine: DeviceEngine[Model],
+    model: Model,
+    jobs: Sequence[TileJob],
+    places: Sequence[tuple[int, int]],
+    pixel_bytes: int,
+    views: Sequence[int],
+) -> Any:
+    """`engine.decode_to_tensor` where `jobs` are of these `views`, and `places` those of the tiles themselves."""
+    groups: dict[tuple[int, int, int, int], list[int]] = {}
+    for number, (job, view) in enumerate(zip(jobs, views, strict=True)):
+        if view:
+            groups.setdefault((view, job.height, job.width, job.channels), []).append(number)
+    # What has to be turned is decoded behind the rest: equally large tiles of one view after each other.
+    first, end = dict[tuple[int, int, int, int], int](), pixel_bytes
+    decoded_at = list(places)
+    for group, members in groups.items():
+        _, height, width, channels = group
+        first[group] = end
+        for number in members:
+            decoded_at[number] = end, width * channels
+            end += height * width * channels
+    pixels = engine.decode_to_tensor(model, jobs, decoded_at, end)
+    for group, members in groups.items():
+        view, height, width, channels = group
+        size = height * width * channels
+        coded = pixels[first[group] : first[group] + len(members) * size]
+        tiles = tensor_from_view(coded.view(len(members), height, width, channels), view)
+        height, width = view_shape(height, width, view)
+        for number, tile in zip(members, tiles, strict=True):
+            place, row_bytes = places[number]
+            strides = (row_bytes, channels, 1)
+            pixels.as_strided((height, width, channels), strides, place).copy_(tile)
+    return pixels[:pixel_bytes]
+
+
+def views_of(tiles: Sequence[NDArray[np.uint8]], views: Sequence[int]) -> list[NDArray[np.uint8]]:
+    """Of each tile `(h, w, c)` its view; equally large tiles of one view are turned at once."""
+    groups: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+    for number, (tile, view) in enumerate(zip(tiles, views, strict=True)):
+        groups.setdefault((view, tile.shape), []).append(number)
+    out = list(tiles)
+    for (view, _), members in groups.items():
+        if view:
+            for number, turned in zip(members, view_of(np.stack([tiles[k] for k in members]), view), strict=True):
+                out[number] = turned
+    return out
+
+
+def _mirrored(pixels: NDArray[Any], view: int) -> NDArray[Any]:
+    pixels = pixels[:, ::-1] if view & _UPENDED else pixels
+    return pixels[:, :, ::-1] if view & _MIRRORED else pixels
+
+
+def _inverse(view: int) -> list[int]:
+    order = ORDERS[view // ORIENTATIONS]
+    return [order.index(channel) for channel in range(CHANNELS)]
+
+
+# NumPy turns whole pixels twice as fast as their samples one by one.
+def _as_pixels(tiles: NDArray[np.uint8]) -> NDArray[Any]:
+    return np.ascontiguousarray(tiles).view(f"V{tiles.shape[3]}")[..., 0]
+
+
+def _as_samples(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(pixels)[..., None].view(np.uint8)
