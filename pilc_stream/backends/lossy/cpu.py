@@ -50,7 +50,7 @@ class LossyCpuEngine:
 
         def code(number: int) -> EncodedTile:
             tile, quality = tiles[number], qualities[number]
-            found, writer = analyse(model, tile, quality), TileWriter()
+            found, writer = analyse(model, tile, quality), TileWriter(model)
             latents = walk(
                 model,
                 model.quality(quality),
@@ -60,7 +60,7 @@ class LossyCpuEngine:
                 found.hyper,
                 found.latents,
             )
-            return EncodedTile(writer.stream(model, quality, 1 << lanes_log2[number]), latents)
+            return EncodedTile(writer.stream(quality, 1 << lanes_log2[number]), latents)
 
         return self._each(code, len(tiles))
 
@@ -99,7 +99,8 @@ class LossyCpuEngine:
 class TileWriter:
     """Takes the values of a tile, and codes them at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: CodingTables) -> None:
+        self._model = model
         self._rows: list[Ints] = []
         self._values: list[Ints] = []
 
@@ -112,14 +113,14 @@ class TileWriter:
         self._values.append(values[coded])
         return values
 
-    def stream(self, model: CodingTables, quality: int, lanes: int) -> bytes:
+    def stream(self, quality: int, lanes: int) -> bytes:
         """The tile's stream."""
         rows, values = np.concatenate(self._rows), np.concatenate(self._values)
-        symbols, escapes = symbols_of(model, rows, values)
+        symbols, escapes = symbols_of(self._model, rows, values)
         states = np.full(lanes, STATE_LOW, np.uint32)
         # At most one word leaves per symbol.
         words = np.empty(len(symbols), np.uint16)
-        used = kernels.encode_lanes(model.starts, rows, symbols, states, words)
+        used = kernels.encode_lanes(self._model.starts, rows, symbols, states, words)
         return pack_tile(quality, escapes.tolist(), pack_stream(states, words[len(words) - used :]))
 
 
