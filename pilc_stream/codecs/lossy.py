@@ -9,7 +9,7 @@ Chosen by name only, never in place of a lossless codec.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import google_crc32c
 import numpy as np
@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 
 from pilc_stream.arith.context import CHANNELS
 from pilc_stream.backends.base import Tile, TileJob
-from pilc_stream.backends.lossy import LossyEngine
+from pilc_stream.backends.lossy import LossyEngine, open_lossy_engine
 from pilc_stream.backends.lossy.base import Shape
+from pilc_stream.backends.lossy.family import open_family_engine
 from pilc_stream.codecs.base import Image, check_image, header_fields
 from pilc_stream.codecs.modelled import CHANNEL_COUNTS, WithModel, checked_tiles
 from pilc_stream.codecs.raw import RawCodec
 from pilc_stream.codecs.tiled import paste
 from pilc_stream.errors import ChecksumError, TruncatedError, UsageError
-from pilc_stream.models.lossy import QUALITIES, LossyModel
+from pilc_stream.models.family import QUALITY, FamilyModel, is_family_model, load_family_model
+from pilc_stream.models.lossy import QUALITIES, LossyModel, is_lossy_model, load_lossy_model
 from pilc_stream.records.payload import Header, Payload, pack_payload, parse_payload
 from pilc_stream.records.tiling import MAX_TILE_LOG2, Region, Tiling, default_lanes_log2
 
@@ -43,21 +45,36 @@ PIXELS_PER_BYTE = 1 << 13
 """More than any tile has: of 1024 x 1024 pixels the 32 lanes alone take 128 bytes."""
 
 
-class LossyCodec(WithModel[LossyModel]):
+Kind = TypeVar("Kind", LossyModel, FamilyModel)
+"""The kinds of models: of variable quality, and of the lossy family, each for one trade-off."""
+
+
+class LossyCodec(WithModel[Kind]):
     """Encodes 8-bit grey and RGB images, with a quality or for a PSNR to be reached."""
 
     name = NAME
 
     def __init__(
         self,
-        model: LossyModel,
-        engine: LossyEngine[LossyModel],
-        quality: int = DEFAULT_QUALITY,
+        model: Kind,
+        engine: LossyEngine[Kind],
+        quality: int | None = None,
         psnr: float | None = None,
         tile_log2: int = MAX_TILE_LOG2,
     ) -> None:
-        """`quality`: 1 to 100. `psnr`: instead, the least dB of every tile; the smallest quality that has it is taken,
-        or the largest of all. Raises UsageError for others."""
+        """`quality`: 1 to 100, 50 if none is given. `psnr`: instead, the least dB of every tile; the smallest quality
+        that has it is taken, or the largest of all. A model of the family takes neither. Raises UsageError for
+        others."""
+        if isinstance(model, FamilyModel):
+            if quality is not None or psnr is not None:
+                raise UsageError(
+                    f"profile {model.profile!r}: its model was trained for one trade-off, {model.tradeoff}, and has no "
+                    "other quality; leave out quality and psnr, or train a model with another --tradeoff"
+                )
+            quality = QUALITY
+        elif quality is not None and psnr is not None:
+            raise UsageError("quality and psnr: give one of them; a PSNR is reached by choosing the quality")
+        quality = DEFAULT_QUALITY if quality is None else quality
         if not 1 <= quality <= QUALITIES:
             raise UsageError(f"quality: {quality} is not possible; it must lie in 1..{QUALITIES}")
         if psnr is not None and not 0 < psnr < MOST_PSNR:
@@ -133,10 +150,10 @@ class LossyCodec(WithModel[LossyModel]):
         return best or self._coded([tile], [low], header)[0]
 
 
-class LossyDecoder:
+class LossyDecoder(Generic[Kind]):
     """Decodes payloads of one model."""
 
-    def __init__(self, model: LossyModel, engine: LossyEngine[LossyModel]) -> None:
+    def __init__(self, model: Kind, engine: LossyEngine[Kind]) -> None:
         self.model, self.engine = model, engine
 
     def decode(self, payloads: Sequence[Payload], regions: Sequence[Region | None]) -> list[Image]:
@@ -175,6 +192,25 @@ class LossyDecoder:
                 )
             out.append(image[:, :, 0] if header.two_axes else image)
         return out
+
+
+def is_lossy(data: bytes) -> bool:
+    """Whether a model file is for this codec."""
+    return is_lossy_model(data) or is_family_model(data)
+
+
+def lossy_codec(data: bytes, device: str, threads: int) -> LossyCodec[Any]:
+    """The codec of a model file of either kind."""
+    if is_family_model(data):
+        return LossyCodec(load_family_model(data), open_family_engine(device, threads))
+    return LossyCodec(load_lossy_model(data), open_lossy_engine(device, threads))
+
+
+def lossy_decoder(data: bytes, device: str, threads: int) -> LossyDecoder[Any]:
+    """The decoder for payloads of a model file of either kind."""
+    if is_family_model(data):
+        return LossyDecoder(load_family_model(data), open_family_engine(device, threads))
+    return LossyDecoder(load_lossy_model(data), open_lossy_engine(device, threads))
 
 
 class _Job(NamedTuple):

@@ -13,22 +13,20 @@ from numpy.typing import NDArray
 
 from pilc_stream.backends import open_engine
 from pilc_stream.backends.base import STATE_BYTES
-from pilc_stream.backends.lossy import open_lossy_engine
 from pilc_stream.backends.pilc import open_pilc_engine
 from pilc_stream.codecs.bands import rows_of_tiles
 from pilc_stream.codecs.base import Codec, Image, TileDecoder, check_all_tiles, check_region
 from pilc_stream.codecs.choice import ChoosingCodec
 from pilc_stream.codecs.deep import deep_decoder
-from pilc_stream.codecs.lossy import DEFAULT_QUALITY, LossyCodec, LossyDecoder
+from pilc_stream.codecs.lossy import LossyCodec, is_lossy, lossy_codec, lossy_decoder
 from pilc_stream.codecs.modelled import ModelDecoder
 from pilc_stream.codecs.pilc import PilcCodec, PilcDecoder
 from pilc_stream.codecs.planes import PlanesDecoder, part_headers
 from pilc_stream.codecs.raw import RawCodec, RawDecoder, raw_bands
 from pilc_stream.codecs.view_search import search_for
 from pilc_stream.codecs.wave import WaveCodec, WaveDecoder
-from pilc_stream.codecs.webp import webp_decoder
+from pilc_stream.codecs.webp import photograph_codec, webp_decoder
 from pilc_stream.errors import DeviceError, FormatError, ModelError, ModelNotFoundError, TruncatedError, UsageError
-from pilc_stream.models.lossy import is_lossy_model, load_lossy_model
 from pilc_stream.models.model import load_model
 from pilc_stream.models.pilc import is_pilc_model, load_pilc_model
 from pilc_stream.models.shipped import preset_bytes, preset_digests, preset_names
@@ -46,13 +44,16 @@ _WITHOUT_MODEL: dict[str, Callable[[], TileDecoder]] = {
     "deep": deep_decoder,
 }
 
+_BY_LIBRARIES: dict[str, Callable[[], Codec]] = {"webp": photograph_codec, "raw": RawCodec}
+"""Profiles without a model."""
+
 ModelSource = Callable[[bytes], bytes | None]
 """Short digest, as payloads name models -> model file, or None where it is not known."""
 
 
 def profiles() -> list[str]:
     """The names that `open_codec` takes."""
-    return [*preset_names(), "raw"]
+    return [*preset_names(), *_BY_LIBRARIES]
 
 
 def open_codec(
@@ -79,7 +80,7 @@ def open_codec(
     else:
         codec = open_profile(profile, device, threads)
     if isinstance(codec, LossyCodec):
-        return _asked_for(codec, quality, psnr)
+        return LossyCodec(codec.model, codec.engine, quality, psnr)
     if quality is not None or psnr is not None:
         raise UsageError(
             f"profile {codec.profile!r}: it loses nothing, so neither a quality nor a PSNR can be asked of it; name a "
@@ -88,19 +89,13 @@ def open_codec(
     return codec if codec.name == "raw" else ChoosingCodec(codec)
 
 
-def _asked_for(codec: LossyCodec, quality: int | None, psnr: float | None) -> LossyCodec:
-    if quality is not None and psnr is not None:
-        raise UsageError("quality and psnr: give one of them; a PSNR is reached by choosing the quality")
-    return LossyCodec(codec.model, codec.engine, DEFAULT_QUALITY if quality is None else quality, psnr)
-
-
 def open_profile(profile: str, device: str = "auto", threads: int = 1) -> Codec:
     """The codec of a shipped profile by itself, which refuses what its model was not made for: to measure it.
 
     Raises as `open_codec`.
     """
-    if profile == "raw":
-        return RawCodec()
+    if profile in _BY_LIBRARIES:
+        return _BY_LIBRARIES[profile]()
     if profile not in preset_names():
         raise UsageError(f"profile {profile!r} is unknown; known profiles: {', '.join(profiles())}")
     return _model_codec(preset_bytes(profile), device, threads)
@@ -110,8 +105,8 @@ def _model_codec(data: bytes, device: str, threads: int) -> Codec:
     """The codec that a model file is for, with that model."""
     if is_pilc_model(data):
         return PilcCodec(load_pilc_model(data), open_pilc_engine(device, threads))
-    if is_lossy_model(data):
-        return LossyCodec(load_lossy_model(data), open_lossy_engine(device, threads))
+    if is_lossy(data):
+        return lossy_codec(data, device, threads)
     model = load_model(data)
     return WaveCodec(model, open_engine(device, threads), search=search_for(model.spec))
 
@@ -273,8 +268,7 @@ class Decoder:
                     engine = open_pilc_engine(self._device, self._threads)
                     self._decoders[key] = PilcDecoder(load_pilc_model(data), engine)
                 elif codec == "lossy":
-                    lossy_engine = open_lossy_engine(self._device, self._threads)
-                    self._decoders[key] = LossyDecoder(load_lossy_model(data), lossy_engine)
+                    self._decoders[key] = lossy_decoder(data, self._device, self._threads)
                 else:
                     self._decoders[key] = WaveDecoder(load_model(data), open_engine(self._device, self._threads))
         return self._decoders[key]
