@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import permutations
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ Model = TypeVar("Model")
 ORIENTATIONS = 8
 ORDERS = tuple(permutations(range(CHANNELS)))
 """A tile's channel ``ORDERS[k][i]`` is channel `i` of its view of order `k`."""
+
+SMALL_TILE_BYTES = 1 << 14
+"""Smaller tiles are put into a device's memory many at once."""
 
 _MIRRORED, _UPENDED, _TRANSPOSED = 1, 2, 4
 
@@ -71,31 +74,52 @@ def decode_views(
     views: Sequence[int],
 ) -> Any:
     """`engine.decode_to_tensor` where `jobs` are of these `views`, and `places` those of the tiles themselves."""
-    groups: dict[tuple[int, int, int, int], list[int]] = {}
+    groups: dict[_Group, list[int]] = {}
     for number, (job, view) in enumerate(zip(jobs, views, strict=True)):
         if view:
-            groups.setdefault((view, job.height, job.width, job.channels), []).append(number)
-    # What has to be turned is decoded behind the rest: equally large tiles of one view after each other.
-    first, end = dict[tuple[int, int, int, int], int](), pixel_bytes
-    decoded_at = list(places)
+            group = _Group(view, job.height, job.width, job.channels, places[number][1])
+            groups.setdefault(group, []).append(number)
+    # What has to be turned is decoded behind the rest, group by group.
+    decoded_at, end = list(places), pixel_bytes
     for group, members in groups.items():
-        _, height, width, channels = group
-        first[group] = end
         for number in members:
-            decoded_at[number] = end, width * channels
-            end += height * width * channels
-    pixels = engine.decode_to_tensor(model, jobs, decoded_at, end)
+            decoded_at[number] = end, group.width * group.channels
+            end += group.tile_bytes
+    pixels, begin = engine.decode_to_tensor(model, jobs, decoded_at, end), pixel_bytes
     for group, members in groups.items():
-        view, height, width, channels = group
-        size = height * width * channels
-        coded = pixels[first[group] : first[group] + len(members) * size]
-        tiles = tensor_from_view(coded.view(len(members), height, width, channels), view)
-        height, width = view_shape(height, width, view)
-        for number, tile in zip(members, tiles, strict=True):
-            place, row_bytes = places[number]
-            strides = (row_bytes, channels, 1)
-            pixels.as_strided((height, width, channels), strides, place).copy_(tile)
+        coded = pixels[begin : begin + len(members) * group.tile_bytes]
+        begin += len(members) * group.tile_bytes
+        tiles = tensor_from_view(coded.view(-1, group.height, group.width, group.channels), group.view)
+        _put(pixels, tiles, [places[number][0] for number in members], group.row_bytes)
     return pixels[:pixel_bytes]
+
+
+class _Group(NamedTuple):
+    """Tiles of one view and shape, from row to row `row_bytes` apart where they belong."""
+
+    view: int
+    height: int
+    width: int
+    channels: int
+    row_bytes: int
+
+    @property
+    def tile_bytes(self) -> int:
+        return self.height * self.width * self.channels
+
+
+def _put(pixels: Any, tiles: Any, places: Sequence[int], row_bytes: int) -> None:
+    """Copy tiles `(n, h, w, c)` to where they begin in `pixels`."""
+    count, height, width, channels = tiles.shape
+    if height * width * channels > SMALL_TILE_BYTES:
+        for place, tile in zip(places, tiles, strict=True):
+            pixels.as_strided((height, width, channels), (row_bytes, channels, 1), place).copy_(tile)
+        return
+    # Thousands of icons would be as many launches.
+    columns = np.arange(width * channels)
+    offsets = (row_bytes * np.arange(height)[:, None] + columns).reshape(-1)
+    index = pixels.new_empty(0).long().new_tensor(np.array(places, np.int64)[:, None] + offsets)
+    pixels[index] = tiles.reshape(count, -1)
 
 
 def views_of(tiles: Sequence[NDArray[np.uint8]], views: Sequence[int]) -> list[NDArray[np.uint8]]:

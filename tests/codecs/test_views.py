@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from small_model import small_model
 
 from pilc_stream.backends import Tile, TileJob
+from pilc_stream.codecs.view_search import ViewSearch
 from pilc_stream.codecs.views import (
     ORDERS,
     ORIENTATIONS,
@@ -26,8 +27,10 @@ from pilc_stream.codecs.views import (
     view_shape,
     views_of,
 )
+from pilc_stream.codecs.wave import WaveCodec, WaveDecoder
 from pilc_stream.errors import FormatError
 from pilc_stream.models.model import WaveModel
+from pilc_stream.records.payload import parse_payload
 
 VIEWS = ORIENTATIONS * len(ORDERS)
 
@@ -113,7 +116,9 @@ class OnADevice:
         return memory
 
 
-def test_views_are_put_right_in_a_devices_memory() -> None:
+@pytest.mark.parametrize("small_tile_bytes", [0, 1 << 14])
+def test_views_are_put_right_in_a_devices_memory(small_tile_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pilc_stream.codecs.views.SMALL_TILE_BYTES", small_tile_bytes)
     model, random = small_model(), np.random.default_rng(3)
     image = random.integers(0, 256, (11, 20, 3)).astype(np.uint8)
     # Four tiles in an image whose rows are 60 bytes, then one of another shape behind it.
@@ -127,3 +132,16 @@ def test_views_are_put_right_in_a_devices_memory() -> None:
     found = decode_views(OnADevice(), model, jobs, places, 660 + 36, views).numpy()
     assert np.array_equal(found[:660].reshape(11, 20, 3), image)
     assert np.array_equal(found[660:].reshape(4, 3, 3), image[:4, :3])
+
+
+@pytest.mark.parametrize("shapes", [[(12, 9, 3)] * 6, [(40, 20, 3), (9, 9, 1), (33, 17, 3)]], ids=["alike", "mixed"])
+def test_images_with_views_as_tensors(shapes: list[tuple[int, int, int]]) -> None:
+    y, x, c = np.indices((40, 20, 3))
+    picture = (60 + 3 * x + y - 9 * c + (x * y) % 5).astype(np.uint8)
+    images = [np.roll(picture, k, axis=1)[:h, :w, :channels] for k, (h, w, channels) in enumerate(shapes)]
+    codec = WaveCodec(small_model(), engine("cpu"), 4, ViewSearch(small_model(), orders=True))
+    payloads = [parse_payload(payload) for payload in codec.encode(images)]
+    assert any(tile[0] for payload in payloads for tile in payload.tiles)
+    found = WaveDecoder(small_model(), OnADevice()).decode_to_tensors(payloads)
+    for tensor, image in zip(found, images, strict=True):
+        assert np.array_equal(tensor.numpy(), image)
