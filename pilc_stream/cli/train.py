@@ -13,10 +13,11 @@ from pilc_stream.cli.options import debug_option, json_option
 from pilc_stream.errors import UsageError
 
 if TYPE_CHECKING:
+    from pilc_stream.models.family import FamilyModel
     from pilc_stream.models.lossy import LossyModel
     from pilc_stream.models.model import WaveModel
     from pilc_stream.models.pilc import PilcModel
-    from pilc_stream.training.lossy.family_train import FamilyProgress, TrainedFamily
+    from pilc_stream.training.lossy.family_train import FamilyProgress
     from pilc_stream.training.lossy.light_train import LightProgress
     from pilc_stream.training.train import TrainProgress
 
@@ -77,7 +78,7 @@ def train(
 
     if model.exists():
         raise UsageError(f"{model} exists; a model is never edited: give another name")
-    trained: WaveModel | PilcModel | TrainedFamily | LossyModel
+    trained: WaveModel | PilcModel | FamilyModel | LossyModel
     of_light = find_light_recipe(recipe)
     of_pilc, of_family = find_pilc_recipe(recipe), find_family_recipe(recipe, tradeoff)
     if of_family is None and tradeoff is not None:

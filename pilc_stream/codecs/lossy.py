@@ -72,8 +72,6 @@ class LossyCodec(WithModel[Kind]):
                     "other quality; leave out quality and psnr, or train a model with another --tradeoff"
                 )
             quality = QUALITY
-        elif quality is not None and psnr is not None:
-            raise UsageError("quality and psnr: give one of them; a PSNR is reached by choosing the quality")
         quality = DEFAULT_QUALITY if quality is None else quality
         if not 1 <= quality <= QUALITIES:
             raise UsageError(f"quality: {quality} is not possible; it must lie in 1..{QUALITIES}")

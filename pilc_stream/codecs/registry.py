@@ -80,6 +80,8 @@ def open_codec(
     else:
         codec = open_profile(profile, device, threads)
     if isinstance(codec, LossyCodec):
+        if quality is not None and psnr is not None:
+            raise UsageError("quality and psnr: give one of them; a PSNR is reached by choosing the quality")
         return LossyCodec(codec.model, codec.engine, quality, psnr)
     if quality is not None or psnr is not None:
         raise UsageError(

@@ -115,15 +115,7 @@ class LossyModel(CodecModel):
 
         Symbol ``value + 127`` for values of up to 127 either way, last the escape; of scale 0 the value 0 is certain.
         """
-        sizes = np.zeros((SCALE_COUNT, 2 * MAGNITUDES), np.int64)
-        given = self.tensors["table.sizes"].astype(np.int64)
-        sizes[1:, MAGNITUDES - 1 : ESCAPE] = given
-        sizes[1:, : MAGNITUDES - 1] = given[:, :0:-1]
-        sizes[0, MAGNITUDES - 1] = 1 << PRECISION_BITS
-        sizes[1:, ESCAPE] = (1 << PRECISION_BITS) - sizes[1:].sum(axis=1)
-        starts = np.zeros((SCALE_COUNT, 2 * MAGNITUDES + 1), np.int32)
-        starts[:, 1:] = sizes.cumsum(axis=1)
-        return starts
+        return gaussian_starts(self.tensors["table.sizes"])
 
     def quality(self, quality: int) -> QualityTables:
         """The integers of a quality in 1..100."""
@@ -152,6 +144,19 @@ class LossyModel(CodecModel):
         }
         ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
         return canonical_safetensors(safetensors.numpy.save(ordered, metadata))
+
+
+def gaussian_starts(table: NDArray[np.uint16]) -> NDArray[np.int32]:
+    """Where each symbol's interval begins, and the end of the last, from `table.sizes`: int32 `(64, 257)`."""
+    sizes = np.zeros((SCALE_COUNT, 2 * MAGNITUDES), np.int64)
+    given = table.astype(np.int64)
+    sizes[1:, MAGNITUDES - 1 : ESCAPE] = given
+    sizes[1:, : MAGNITUDES - 1] = given[:, :0:-1]
+    sizes[0, MAGNITUDES - 1] = 1 << PRECISION_BITS
+    sizes[1:, ESCAPE] = (1 << PRECISION_BITS) - sizes[1:].sum(axis=1)
+    starts = np.zeros((SCALE_COUNT, 2 * MAGNITUDES + 1), np.int32)
+    starts[:, 1:] = sizes.cumsum(axis=1)
+    return starts
 
 
 def stored(name: str, values: NDArray[np.float32]) -> dict[str, NDArray[Any]]:

@@ -11,36 +11,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from pilc_stream.models.family_spec import Configuration
 
-@dataclass(frozen=True)
-class Configuration:
-    """One member. `widths`: channels from the picture to the latents, mirrored in the synthesis.
-
-    Of ELIC's transforms: `residual_blocks` a stage, and whether there is `attention` at a quarter of the edges and on
-    the latents. Of SwinT's: `depths`, the last on the latents. `hyper_width`: channels of the side information, and of
-    the hyper analysis; `hyper_widths`: of the convolutional hyper synthesis; `hyper_depths`: of SwinT's, from the
-    latents on; `features`: what comes out of it. Of CHARM: `steps`, the `step_widths` of each one's network and the
-    `residual_widths` of the one that predicts what rounding took, `merged` by a convolution or added; with
-    `split_width`, each step has so many features of its own.
-    """
-
-    transforms: Literal["Conv", "ELIC", "SwinT"]
-    entropy_model: Literal["hyperprior", "CHARM"]
-    hyper_transforms: Literal["Conv", "SwinT"]
-    widths: tuple[int, ...]
-    latents: int
-    hyper_width: int
-    features: int
-    residual_blocks: int = 0
-    attention: tuple[bool, bool] = (False, False)
-    depths: tuple[int, ...] = ()
-    hyper_widths: tuple[int, ...] = ()
-    hyper_depths: tuple[int, ...] = ()
-    steps: int = 1
-    step_widths: tuple[int, ...] = ()
-    residual_widths: tuple[int, ...] = ()
-    merged: bool = False
-    split_width: int = 0
+__all__ = ["FAMILY", "PUBLISHED", "Configuration", "Published"]
 
 
 @dataclass(frozen=True)

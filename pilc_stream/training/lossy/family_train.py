@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 import platform
@@ -11,19 +9,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from pilc_stream._version import __version__
 from pilc_stream.errors import UsageError
+from pilc_stream.models.family import FamilyModel
 from pilc_stream.training.augment import Pixels, oriented
 from pilc_stream.training.data import HELD_OUT_EVERY, images_below
+from pilc_stream.training.lossy.family_export import export_net
 from pilc_stream.training.lossy.family_recipe import FamilyRecipe
 from pilc_stream.training.lossy.network import LossyNet
 
@@ -50,26 +48,6 @@ class FamilyProgress:
     bpp: float
     psnr: float
     seconds: float
-
-
-@dataclass(frozen=True)
-class TrainedFamily:
-    """A trained member: its tensors, and the record of the run."""
-
-    profile: str
-    recipe: dict[str, Any]
-    tensors: dict[str, Tensor]
-
-    @cached_property
-    def file_bytes(self) -> bytes:
-        """The model's file: safetensors, with profile and recipe as JSON beside the tensors."""
-        about = {"profile": self.profile, "recipe": json.dumps(self.recipe)}
-        return save({name: tensor.contiguous() for name, tensor in self.tensors.items()}, about)
-
-    @property
-    def sha256(self) -> str:
-        """The file's digest, hex."""
-        return hashlib.sha256(self.file_bytes).hexdigest()
 
 
 def collect_pictures(data: Path, crop: int) -> tuple[list[Pixels], list[Pixels]]:
@@ -133,8 +111,8 @@ def train_family(
     checkpoint: Path | None = None,
     report_every: float = 60.0,
     progress: Callable[[FamilyProgress], None] = lambda _: None,
-) -> TrainedFamily:
-    """Train by the recipe on the images below `data`, on a CUDA card where there is one; the model.
+) -> FamilyModel:
+    """Train by the recipe on the images below `data`, on a CUDA card where there is one; the model that ships.
 
     One image in fifty is held out. With `checkpoint`, the run's state is kept there, and a run of the same recipe goes
     on from it. Raises UsageError where a checkpoint does not fit or no image is large enough.
@@ -193,7 +171,7 @@ def train_family(
         "versions": {"pilc-stream": __version__, "torch": torch.__version__, "numpy": np.__version__},
         "date": datetime.now(UTC).date().isoformat(),
     }
-    return TrainedFamily(recipe.profile, run, {name: value.cpu() for name, value in net.state_dict().items()})
+    return export_net(net, recipe.profile, recipe.tradeoff, run)
 
 
 def rate_at(recipe: FamilyRecipe, step: int) -> float:
