@@ -23,6 +23,7 @@ from pilc_stream.codecs.lossy import LossyCodec
 from pilc_stream.codecs.pilc import PilcCodec
 from pilc_stream.codecs.planes import indexed, pack_planes, split
 from pilc_stream.codecs.raw import RawCodec
+from pilc_stream.codecs.view_search import ViewSearch
 from pilc_stream.codecs.wave import WaveCodec
 from pilc_stream.codecs.webp import WebpCodec
 from pilc_stream.images.metadata import Chunk, pack_extras
@@ -69,6 +70,7 @@ def payloads() -> dict[str, tuple[Image, bytes]]:
     """Payloads with their pixels: of every codec, and of what the choice makes of all pictures."""
     wave, webp, deep, raw = WaveCodec(small_model(), open_engine("cpu")), WebpCodec(4), DeepCodec(4), RawCodec()
     tiled = WaveCodec(small_model(), open_engine("cpu"), 4)
+    viewed = WaveCodec(small_model(), open_engine("cpu"), 4, ViewSearch(small_model(), orders=True))
     choice, blocks = ChoosingCodec(wave), PilcCodec(small_pilc_model(), open_pilc_engine("cpu"), 4)
     lossy = LossyCodec(small_lossy_model(), open_lossy_engine("cpu"), quality=1, tile_log2=4)
     made: dict[str, tuple[Image, bytes]] = {}
@@ -82,6 +84,8 @@ def payloads() -> dict[str, tuple[Image, bytes]]:
             if number % 5 == 1 and image.dtype == np.uint8:
                 made[f"webp {label}"] = image, webp.encode([image], [extras])[0]
                 made[f"wave {label}"] = image, (raw if tiled.refuses(image) else tiled).encode([image], [extras])[0]
+            if viewed.refuses(image) is None and number % 3 == 0:
+                made[f"views {label}"] = image, viewed.encode([image], [extras])[0]
             if blocks.refuses(image) is None and number % 2 == 0:
                 made[f"pilc {label}"] = image, blocks.encode([image], [extras])[0]
             if lossy.refuses(image) is None and number % 4 == 0:
