@@ -57,7 +57,7 @@ def decode_vp8l(stream: bytes | memoryview, height: int, width: int, channels: i
     try:
         with Image.open(io.BytesIO(file), formats=["WEBP"]) as picture:
             # Without alpha Pillow has three bytes a pixel already.
-            pixels = np.array(picture if picture.mode == "RGB" and channels < 4 else picture.convert("RGBA"))
+            pixels = np.array(picture if picture.mode == "RGB" and channels in (1, 3) else picture.convert("RGBA"))
     except Exception as error:
         # On damaged streams Pillow raises nearly every kind of exception.
         raise FormatError(f"tile (webp): the stream cannot be decoded: {error}") from error
@@ -65,4 +65,4 @@ def decode_vp8l(stream: bytes | memoryview, height: int, width: int, channels: i
         raise FormatError(f"tile (webp): the stream decodes to {pixels.shape}, not to {height} x {width} pixels")
     if pixels.shape[2] == channels:
         return pixels
-    return np.ascontiguousarray(pixels[:, :, [[0], [0, -1], [0, 1, 2]][channels - 1]])
+    return np.ascontiguousarray(pixels[:, :, [[0], [0, 3], [0, 1, 2]][channels - 1]])

@@ -163,6 +163,15 @@ def test_libwebp_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
         WebpCodec().encode([np.full((4, 4, 3), 9, np.uint8)])
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("opaque", [False, True])
+def test_tiles_of_all_channels_come_back_from_webp(channels: int, opaque: bool) -> None:
+    tile = np.random.default_rng(channels).integers(0, 200, (6, 7, channels)).astype(np.uint8)
+    if opaque and channels in (2, 4):
+        tile[:, :, -1] = 255  # which Pillow stores, and gives back, as a picture without alpha
+    assert np.array_equal(decode_vp8l(encode_vp8l(tile), *tile.shape), tile)
+
+
 @pytest.mark.parametrize("shape", [(4, 5, 3), (5, 4, 3), (4, 4, 1)])
 def test_a_webp_stream_of_another_size_is_refused_before_it_is_decoded(shape: tuple[int, int, int]) -> None:
     stream = encode_vp8l(np.zeros((4, 4, 3), np.uint8))
