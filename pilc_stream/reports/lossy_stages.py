@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pilc_stream.backends.base import TileJob
-from pilc_stream.backends.lossy.base import Arithmetic, Shape
+from pilc_stream.backends.lossy.base import LossyEngine, Shape
 from pilc_stream.backends.lossy.cpu import LossyCpuEngine
 from pilc_stream.backends.lossy.network import HostArithmetic
 from pilc_stream.backends.lossy.transforms import synthesise
@@ -25,9 +25,9 @@ NAMES = {"synthesis": "synthesis", "hyper": "hyper_synthesis", "passes": "entrop
 
 
 class _Timed:
-    """An arithmetic whose parts are timed."""
+    """Networks whose entropy nets are timed."""
 
-    def __init__(self, arithmetic: Arithmetic, clock: Callable[[], float]) -> None:
+    def __init__(self, arithmetic: Any, clock: Callable[[], float]) -> None:
         self._arithmetic, self._clock = arithmetic, clock
         self.spent = {"hyper_synthesis": 0.0, "entropy_model": 0.0}
 
@@ -38,6 +38,9 @@ class _Timed:
     def outputs(self, *given: Any) -> Any:
         """Timed as `entropy_model`."""
         return self._timed("entropy_model", self._arithmetic.outputs, *given)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._arithmetic, name)
 
     def _timed(self, part: str, run: Callable[..., Any], *given: Any) -> Any:
         start = self._clock()
@@ -54,15 +57,19 @@ def stage_seconds(
     What of the latents is neither hyper net nor channel-wise nets is the coder's. On "cpu" they are CPU seconds, on
     "cuda" by the clock.
     """
-    clock = time.process_time
-    parts: tuple[Arithmetic, Any] = (HostArithmetic(np.float32), synthesise)
+    engine: LossyEngine[LossyModel]
+    clock: Callable[[], float] = time.process_time
     if device == "cuda":
-        from pilc_stream.backends.lossy.card import card_arithmetic
+        from pilc_stream.backends.lossy.cuda import LossyCudaEngine
 
-        clock, parts = time.perf_counter, card_arithmetic(None)
+        card = LossyCudaEngine()
+        clock = card.clock
+        timed = _Timed(card.nets, clock)
+        card.nets, engine = cast(Any, timed), card
+    else:
+        timed = _Timed(HostArithmetic(np.float32), clock)
+        engine = LossyCpuEngine(1, device, (timed, synthesise))
     height, width, channels = image.shape
-    timed = _Timed(parts[0], clock)
-    engine = LossyCpuEngine(1, device, (timed, parts[1]))
     stream = engine.encode_tiles(model, [image], [quality], [LANES_LOG2])[0].stream
     job = TileJob(memoryview(stream), height, width, channels, LANES_LOG2)
     found: list[dict[str, float]] = []

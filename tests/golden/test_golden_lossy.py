@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from regenerate import LOSSY, LOSSY_CASES, WAVE_CASES, lossy_jobs
 from test_golden import golden
+from torch_lossy import torch_engine
 
 from pilc_stream.backends.lossy import LossyEngine
 from pilc_stream.backends.lossy.cpu import LossyCpuEngine
@@ -19,11 +20,7 @@ from pilc_stream.models.lossy import load_lossy_model
 
 def engine_of(name: str) -> LossyEngine:
     if name == "torch":
-        pytest.importorskip("torch")
-        from pilc_stream.backends.lossy.card import CardArithmetic
-
-        arithmetic = CardArithmetic("cpu")
-        return LossyCpuEngine(1, "cuda", (arithmetic, arithmetic.synthesise))
+        return torch_engine()
     return LossyReferenceEngine() if name == "reference" else LossyCpuEngine()
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from pilc_stream.arith.rans import STATE_LOW
 from pilc_stream.backends.cuda.jobs import DEPTH, HEIGHT, LANES, PIXEL_AT, WIDTH, WORD_AT, WORD_END, step_rows
-from pilc_stream.backends.cuda.shim import WARP, ballot, bit_count, cuda, int64
-from pilc_stream.backends.cuda.symbols import emit_stage, encode_stage
+from pilc_stream.backends.cuda.lanes import encode_lane
+from pilc_stream.backends.cuda.shim import WARP, ballot, cuda, int64
 
 
 def lanes(jobs: Any, lanes_log2: Any, intervals: Any, total: Any, words: Any, states: Any, lengths: Any) -> None:
@@ -31,18 +31,10 @@ def lanes(jobs: Any, lanes_log2: Any, intervals: Any, total: Any, words: Any, st
     channel, turn = depth - 1, (count - 1) >> lanes_log2
     state = STATE_LOW
     while ballot(step >= 0) != 0:
-        emit, word = 0, 0
         position = (turn << lanes_log2) + k
         busy = step >= 0 and position < count
-        if busy:
-            symbol = intervals[channel * total + pixel_at + position]
-            emit, word, state = emit_stage((intervals,), (state, symbol))
-        leaving = (ballot(emit != 0) >> (lane - k)) & members
-        at -= bit_count(leaving)
-        if emit != 0:
-            words[at + bit_count(leaving & ((1 << k) - 1))] = word
-        if busy:
-            state = encode_stage((intervals,), (state, symbol))[0]
+        interval = intervals[channel * total + pixel_at + position] if busy else 0
+        state, at = encode_lane(words, at, state, interval, busy, k, lane, members)
         # Backwards: turns of the lanes, channels, steps (in tiles of one column, every other step is empty).
         if turn > 0:
             turn -= 1

@@ -34,12 +34,12 @@ from pilc_stream.backends.cuda.jobs import (
     clear_ring,
     step_rows,
 )
+from pilc_stream.backends.cuda.lanes import refill_lane
 from pilc_stream.backends.cuda.network import make_network
 from pilc_stream.backends.cuda.plan import ERROR_WORDS, RECORDED_STEPS, SUB_WORDS, Plan
 from pilc_stream.backends.cuda.shim import (
     WARP,
     ballot,
-    bit_count,
     cuda,
     device_function,
     int32,
@@ -170,13 +170,7 @@ def make_kernels(plan: Plan) -> Kernels:
             if busy:
                 symbol, state, need = decode_stage((coarse, cdf), (shared[exchange + position], state))
                 shared[exchange + position] = symbol
-            # The lanes of a team are neighbours in the warp, from its first thread on.
-            wanting = (ballot(need != 0) >> (lane - k)) & members
-            if need != 0:
-                place = at + bit_count(wanting & ((1 << k) - 1))
-                word = words[place] if place < end else 0
-                state = refill_stage((words,), (state, word))[0]
-            at = narrow(at + bit_count(wanting))
+            state, at = refill_lane(words, at, end, state, need, k, lane, members)
             position = narrow(position + lanes)
         return state, at
 

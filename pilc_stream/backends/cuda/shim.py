@@ -146,12 +146,17 @@ def give_back() -> None:
         cuda.current_context().deallocations.clear()
 
 
+def stream_of(handle: int) -> Any:
+    """Another library's stream by its handle, 0 for the default one, as kernels are queued on it."""
+    return cuda.external_stream(handle) if handle else 0
+
+
 def follow(stream: Any, handle: int) -> None:
     """Let what is queued on `stream` from now on wait for what another library has queued on its stream `handle`."""
     if SIMULATED:
         return
     reached = cuda.event(timing=False)
-    reached.record(cuda.external_stream(handle) if handle else 0)
+    reached.record(stream_of(handle))
     reached.wait(stream)
 
 
@@ -294,6 +299,7 @@ __all__ = [
     "narrow",
     "new_stream",
     "shared_words",
+    "stream_of",
     "syncwarp",
     "team_barrier",
     "types",

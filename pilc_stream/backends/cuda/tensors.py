@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pilc_stream.backends.cuda.shim import SIMULATED
+from pilc_stream.backends.cuda.shim import SIMULATED, as_array, stream_of
 from pilc_stream.errors import DeviceError
 
 
@@ -30,6 +30,21 @@ def room(byte_count: int, device: int) -> tuple[torch.Tensor, Any, int]:
             f"cuda: no room for {byte_count} bytes of decoded pixels ({error}); decode fewer images at a time"
         ) from error
     return tensor, tensor, torch.cuda.current_stream(device).cuda_stream
+
+
+def torch_device(number: int) -> torch.device:
+    """The device of that number as torch knows it."""
+    return torch.device("cpu") if SIMULATED else torch.device("cuda", number)
+
+
+def kernel_array(tensor: torch.Tensor) -> Any:
+    """A contiguous tensor, of at least one element, as kernels take it; nothing waits."""
+    return tensor.numpy() if SIMULATED else as_array(tensor)
+
+
+def current_stream(device: torch.device) -> Any:
+    """The caller's current stream of torch, as kernels are queued on it."""
+    return stream_of(0 if SIMULATED else torch.cuda.current_stream(device).cuda_stream)
 
 
 def from_host(image: NDArray[Any], number: str) -> torch.Tensor:

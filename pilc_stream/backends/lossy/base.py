@@ -8,7 +8,7 @@ has the scale index 0 is 0 and is not coded; lanes count what is coded.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +79,35 @@ class LossyEngine(Protocol[Model]):
         self, model: Model, qualities: Sequence[int], latents: Sequence[NDArray[np.int32]], jobs: Sequence[Shape]
     ) -> list[Tile]:
         """The tiles of these heights and widths from their latents."""
+
+
+class MeasuredTile(NamedTuple):
+    """A tile's `stream`; the CRC-32C of its latents as int32; the sum of its pixels' and channels' squared errors."""
+
+    stream: bytes
+    checksum: int
+    squared_error: int
+
+
+@runtime_checkable
+class LossyDeviceEngine(LossyEngine[Model], Protocol[Model]):
+    """An engine with memory of its own, where latents stay, and decoded pixels can. `channels` are 1 (grey) or 3."""
+
+    def encode_measured(
+        self,
+        model: Model,
+        tiles: Sequence[Tile],
+        qualities: Sequence[int],
+        lanes_log2: Sequence[int],
+        channels: Sequence[int],
+    ) -> list[MeasuredTile]:
+        """Code tiles uint8 `(h, w, 3)`, and measure what decoders make of them in so many channels."""
+
+    def decode_to_tensor(
+        self, model: Model, jobs: Sequence[TileJob], places: Sequence[tuple[int, int]], pixel_bytes: int
+    ) -> tuple[Any, list[int]]:
+        """A torch tensor uint8 `(pixel_bytes,)` there, each tile in its job's channels at its place (first byte, bytes
+        from row to row), and the checksums of their latents. Raises as `decode_latents`."""
 
 
 class Shape(NamedTuple):

@@ -15,6 +15,7 @@ from typing import Any
 from pilc_stream.arith.blocks import MIDDLE_CLASS
 from pilc_stream.arith.rans import PRECISION_BITS, SLOT_MASK, STATE_LOW
 from pilc_stream.backends.cuda.jobs import BAD_END, BAD_START, WORD_AT, WORD_END, WORDS_LEFT, WORDS_SHORT
+from pilc_stream.backends.cuda.lanes import encode_lane, refill_lane
 from pilc_stream.backends.cuda.shim import (
     WARP,
     ballot,
@@ -26,7 +27,7 @@ from pilc_stream.backends.cuda.shim import (
     shared_words,
     syncwarp,
 )
-from pilc_stream.backends.cuda.symbols import decode_stage, emit_stage, encode_stage, refill_stage
+from pilc_stream.backends.cuda.symbols import decode_stage, refill_stage
 from pilc_stream.backends.pilc.stages import advance_stage, interval_stage, residual_stage
 
 WARP_LOG2 = WARP.bit_length() - 1
@@ -145,11 +146,7 @@ def residuals(jobs: Any, lanes_log2: Any, size: Any, depth: Any, coarse: Any, cd
                 pixel, channel = narrow(pixel - size), narrow(channel + 1)
             symbol, state, need = decode_stage((coarse, cdf), (table & 0xFFFF, state))
             found[4 * (tile * size + pixel) + channel] = residual_stage((words,), (symbol, table))[0]
-        wanting = (ballot(need != 0) >> (lane - k)) & members
-        if need != 0:
-            place = at + bit_count(wanting & ((1 << k) - 1))
-            state = refill_stage((words,), (state, words[place] if place < end else 0))[0]
-        at = narrow(at + bit_count(wanting))
+        state, at = refill_lane(words, at, end, state, need, k, lane, members)
         position, pixel, table = following, narrow(pixel + lanes), next_table
     if tile < jobs.shape[0]:
         if at > end:
@@ -179,16 +176,8 @@ def lanes(jobs: Any, lanes_log2: Any, first: Any, symbols: Any, intervals: Any, 
         for turn in range((count - 1) >> lanes_log2, -1, -1):
             position = (turn << lanes_log2) + k
             busy = inside and position < count
-            emit, word = 0, 0
-            if busy:
-                symbol = intervals[tile * symbols + begin + position]
-                emit, word, state = emit_stage((intervals,), (state, symbol))
-            leaving = (ballot(emit != 0) >> (lane - k)) & members
-            at -= bit_count(leaving)
-            if emit != 0:
-                words[at + bit_count(leaving & ((1 << k) - 1))] = word
-            if busy:
-                state = encode_stage((intervals,), (state, symbol))[0]
+            interval = intervals[tile * symbols + begin + position] if busy else 0
+            state, at = encode_lane(words, at, state, interval, busy, k, lane, members)
     if inside:
         states[tile, k] = state
         if k == 0:
