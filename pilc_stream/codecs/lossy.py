@@ -45,7 +45,7 @@ PIXELS_PER_BYTE = 1 << 13
 """More than any tile has: of 1024 x 1024 pixels the 32 lanes alone take 128 bytes."""
 
 
-Kind = TypeVar("Kind", LossyModel, FamilyModel)
+Kind = TypeVar("Kind", bound=LossyModel | FamilyModel)
 """The kinds of models: of variable quality, and of the lossy family, each for one trade-off."""
 
 

@@ -62,9 +62,8 @@ class Configuration:
         try:
             if set(values) != {each.name for each in fields(Configuration)}:
                 raise ValueError("its entries are not those of this release")
-            found = Configuration(
-                **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-            )
+            tuples: dict[str, Any] = {n: tuple(each) if isinstance(each, list) else each for n, each in values.items()}
+            found = Configuration(**tuples)
             _check(found)
         except (TypeError, ValueError) as error:
             raise ModelError(f"model of the lossy family: its configuration is none ({error}): {values}") from error
@@ -99,7 +98,7 @@ def _check(given: Configuration) -> None:
         raise ValueError("the latents are not whole slices")
     if given.entropy_model == "hyperprior" and given.split_width:
         raise ValueError("only channel-wise steps have features of their own")
-    of_swin = (*given.widths, given.latents) if given.transforms == "SwinT" else ()
+    of_swin: tuple[int, ...] = (*given.widths, given.latents) if given.transforms == "SwinT" else ()
     of_swin += (given.hyper_width,) if given.hyper_transforms == "SwinT" else ()
     if any(width % heads_of(width) for width in of_swin):
         raise ValueError("channels are not whole heads of attention")

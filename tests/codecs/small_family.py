@@ -37,7 +37,7 @@ SMALL = {
     "CHARM merged and split": replace(CHARM, merged=True, split_width=6),
     "CHARM on convolutions": replace(CHARM, hyper_transforms="Conv", hyper_depths=(), hyper_widths=(10, 12)),
 }
-TRADEOFF = 0.02
+TRADEOFF = 0.1
 
 
 def picture(height: int, width: int, channels: int | None = 3, seed: int = 0) -> np.ndarray:
@@ -57,16 +57,18 @@ def small_net(name: str, steps: int = 0) -> LossyNet:
     net = LossyNet(SMALL[name]).train()
     if not steps:
         with torch.no_grad():
-            for name, weights in net.named_parameters():
-                if name.endswith("position_bias"):
+            for part, weights in net.named_parameters():
+                if part.endswith("position_bias"):
                     weights.normal_()
-                elif weights.ndim > 1 and name.startswith(("hyper", "entropy")):
+                elif weights.ndim > 1 and part.startswith(("hyper", "entropy")):
                     weights.mul_(1.6)
-                elif weights.ndim == 4 and name.startswith("analysis"):
-                    weights.mul_(1.5)
+                elif part.startswith("analysis") and weights.shape[0::2] == (net.configuration.latents, 5):
+                    weights.mul_(20)
     optimiser = torch.optim.Adam(net.parameters(), lr=4e-3)
-    pictures = in_unit(np.stack([picture(64, 64, seed=seed) for seed in range(2)]))
+    whole, random = picture(256, 256), np.random.default_rng(5)
     for _ in range(steps):
+        corners = random.integers(0, 193, (2, 2))
+        pictures = in_unit(np.stack([whole[y : y + 64, x : x + 64] for y, x in corners]))
         optimiser.zero_grad()
         (batch_loss(net, pictures, TRADEOFF) + net.side_density.median_loss()).backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)

@@ -101,7 +101,7 @@ class Networks:
         values = self._machine.floats(latents.astype(np.float32) / np.float32(1 << FRACTION_BITS))
         found = self._machine.host(self._floats.run(synthesis_parts(self._model.configuration), values))
         levels = np.rint((found[:height, :width] + MIDDLE) * PEAK)
-        return np.clip(levels, 0, PEAK).astype(np.uint8)
+        return np.asarray(levels.clip(0, PEAK), np.uint8)
 
 
 def _coded(coder: ValueCoder, index: Ints, mean: Ints, wanted: Floats | None) -> Ints:

@@ -71,7 +71,7 @@ class HostMachine:
 
     def integers(self, values: NDArray[Any]) -> NDArray[Any]:
         """int64."""
-        return values.astype(np.int64)
+        return np.asarray(values, np.int64)
 
     def factors(self, values: NDArray[Any]) -> NDArray[Any]:
         """Of the type of products."""
@@ -79,7 +79,7 @@ class HostMachine:
 
     def floats(self, values: NDArray[Any]) -> NDArray[Any]:
         """float32."""
-        return values.astype(np.float32)
+        return np.asarray(values, np.float32)
 
     def host(self, values: NDArray[Any]) -> NDArray[Any]:
         """Itself."""
@@ -108,7 +108,7 @@ class HostMachine:
 
     def where(self, condition: Any, values: Any, otherwise: Any) -> NDArray[Any]:
         """Chosen."""
-        return np.where(condition, values, otherwise)
+        return np.asarray(np.where(condition, values, otherwise))
 
     def root(self, values: NDArray[Any]) -> NDArray[Any]:
         """Whole roots."""
