@@ -27,7 +27,10 @@ from pilc_stream.codecs.view_search import ViewSearch
 from pilc_stream.codecs.wave import WaveCodec
 from pilc_stream.codecs.webp import WebpCodec
 from pilc_stream.images.metadata import Chunk, pack_extras
+from pilc_stream.models.lossy import LossyModel, load_lossy_model
+from pilc_stream.models.shipped import preset_bytes
 from pilc_stream.records.build import build_shard
+from pilc_stream.records.payload import parse_header
 from pilc_stream.records.record import Record
 
 Image = NDArray[Any]
@@ -98,6 +101,28 @@ def payloads() -> dict[str, tuple[Image, bytes]]:
     indices = (np.indices((5, 6)).sum(axis=0) % 4).astype(np.uint8)
     made["palette"] = indices, choice.encode([indices], [PALETTE])[0]
     return made
+
+
+@cache
+def light_payloads() -> list[bytes]:
+    """Small payloads of the shipped lossy-light: smooth and drawn, grey and in colour, of one tile and of several; with
+    escapes, too."""
+    model, engine = light_model(), open_lossy_engine("cpu")
+    made = set()
+    for height, width in ((3, 5), (16, 16), (33, 40), (64, 47)):
+        wanted = [image for name, image in pictures(height, width) if name.endswith("8 1")][::2]
+        stripes = np.repeat(255 * (np.indices((height, width, 1)).sum(axis=0) % 2), 3, 2).astype(np.uint8)
+        for quality in (1, 50, 100):
+            for tile_log2 in (5, 10):
+                codec = LossyCodec(model, engine, quality, tile_log2=tile_log2)
+                made |= set(codec.encode([image for image in [*wanted, stripes] if codec.refuses(image) is None]))
+    return [payload for payload in sorted(made) if len(payload) <= 1000 and parse_header(payload).codec == "lossy"]
+
+
+@cache
+def light_model() -> LossyModel:
+    """The shipped model of lossy-light."""
+    return load_lossy_model(preset_bytes("lossy-light"))
 
 
 @cache

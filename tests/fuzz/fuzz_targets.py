@@ -5,22 +5,31 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
+from typing import NamedTuple
 
+import google_crc32c
 import numpy as np
-from fuzz_seeds import models, payloads, shard
+from fuzz_seeds import light_model, light_payloads, models, payloads, shard
 
+from pilc_stream.arith.context import CHANNELS
+from pilc_stream.backends.base import TileJob
+from pilc_stream.backends.lossy import LossyEngine, open_lossy_engine
 from pilc_stream.codecs import Decoder, inspect_payload
+from pilc_stream.codecs.lossy import CRC_BYTES, HEAD_BYTES
 from pilc_stream.codecs.planes import _open
 from pilc_stream.errors import FormatError, ModelError
 from pilc_stream.images.metadata import unpack_extras
+from pilc_stream.models.lossy import LossyModel
 from pilc_stream.records import layout
 from pilc_stream.records.commit import commit_shard, create_job, put_shard
 from pilc_stream.records.documents import dump
 from pilc_stream.records.manifest import Manifest, finish
-from pilc_stream.records.payload import pack_payload, parse_payload, tile_ranges
+from pilc_stream.records.payload import Header, Payload, pack_payload, parse_payload, tile_ranges
 from pilc_stream.records.record import ShardEntry
 from pilc_stream.records.shard import ShardReader, read_table
+from pilc_stream.records.tiling import Region
 from pilc_stream.storage import Store
 
 DOCUMENTS = (layout.JOB_PATH, layout.commit_path(0), layout.MANIFEST_PATH, layout.SUCCESS_PATH)
@@ -29,6 +38,18 @@ GUARD = b"PFCK"
 
 MAX_SAMPLES = 1 << 22
 """Inputs that announce more samples than this, in proportion to their bytes, are left out: they only take time."""
+
+
+MAX_LOSSY_PIXELS = 1 << 13
+"""Likewise for the nets of lossy-light, which take a hundred times as long for a pixel, and for its reference."""
+
+
+class Limits(NamedTuple):
+    """Of one input: its bytes (longer ones take more time and find no more), seconds, and the process's memory."""
+
+    input_bytes: int
+    seconds: int = 60
+    memory_mb: int = 3000
 
 
 @cache
@@ -74,6 +95,43 @@ def resealed(data: bytes) -> bytes:
             end -= len(part)
         tiles = [bytes(stream)]
     return pack_payload(parsed.header, tiles)
+
+
+def fuzz_lossy(data: bytes) -> None:
+    """Decode a payload of lossy-light under right checksums, those of latents included; what the CPU finds in a tile is
+    what the reference finds, or both refuse it."""
+    with suppress(FormatError):
+        parsed = parse_payload(data)
+        if parsed.header.codec == "lossy" and parsed.header.height * parsed.header.width <= MAX_LOSSY_PIXELS:
+            fuzz_payload(lossy_resealed(parsed))
+
+
+def lossy_resealed(parsed: Payload) -> bytes:
+    """The payload as one of lossy-light, with right checksums of bytes and, of tiles that can be decoded, latents."""
+    header = replace(parsed.header, model_digest=light_model().short_digest)
+    places = header.tiling.tiles()
+    tiles = [with_checksum(bytes(tile), place, header) for tile, place in zip(parsed.tiles, places, strict=True)]
+    return pack_payload(header, tiles)
+
+
+@cache
+def lossy_engines() -> tuple[LossyEngine[LossyModel], ...]:
+    """Those that must agree."""
+    return open_lossy_engine("cpu"), open_lossy_engine("reference")
+
+
+def with_checksum(tile: bytes, place: Region, header: Header) -> bytes:
+    """A tile of the codec `lossy` with the checksum of its latents; as it is where they cannot be decoded."""
+    job = TileJob(memoryview(tile)[HEAD_BYTES:], place.height, place.width, CHANNELS, header.lanes_log2)
+    found = []
+    for engine in lossy_engines():
+        try:
+            found.append(engine.decode_latents(light_model(), [job])[0][1].astype("<i4").tobytes())
+        except FormatError:
+            found.append(b"")
+    assert found[0] == found[1]
+    checksum = int(google_crc32c.value(found[0])).to_bytes(CRC_BYTES, "little")
+    return checksum + tile[CRC_BYTES:] if found[0] else tile
 
 
 def fuzz_shard(data: bytes) -> None:
@@ -139,6 +197,7 @@ def fuzz_manifest(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "payload": fuzz_payload,
     "sealed": fuzz_sealed,
+    "lossy": fuzz_lossy,
     "shard": fuzz_shard,
     "manifest": fuzz_manifest,
 }
@@ -148,10 +207,17 @@ def seeds(target: str) -> list[bytes]:
     """The corpus that a target starts from."""
     if target in ("payload", "sealed"):
         return [payload for _, payload in payloads().values()]
+    if target == "lossy":
+        return light_payloads()
     if target == "shard":
         return [shard()[0]]
     return [bytes([number]) + content for number, content in enumerate(data_set()[1].values())]
 
 
-MAX_INPUT_BYTES = {"payload": 1024, "sealed": 1024, "shard": 16384, "manifest": 4096}
-"""Longer inputs take more time and find no more."""
+LIMITS = {
+    "payload": Limits(1024),
+    "sealed": Limits(1024),
+    "lossy": Limits(1024, seconds=20, memory_mb=1500),
+    "shard": Limits(16384),
+    "manifest": Limits(4096),
+}

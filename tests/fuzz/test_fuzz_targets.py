@@ -9,12 +9,22 @@ from itertools import zip_longest
 import numpy as np
 import pytest
 from fuzz_seeds import PALETTE, models, payloads
-from fuzz_targets import TARGETS, decoder, resealed, seeds
+from fuzz_targets import (
+    LIMITS,
+    MAX_LOSSY_PIXELS,
+    TARGETS,
+    decoder,
+    fuzz_lossy,
+    lossy_engines,
+    lossy_resealed,
+    resealed,
+    seeds,
+)
 
 from pilc_stream.codecs import Decoder, inspect_payload
 from pilc_stream.codecs.planes import part_headers
 from pilc_stream.errors import FormatError, PilcError
-from pilc_stream.records.payload import CODEC_IDS, parse_payload
+from pilc_stream.records.payload import CODEC_IDS, pack_payload, parse_payload
 
 DAMAGED = 200
 SMALL_BYTES = 160
@@ -111,7 +121,8 @@ def test_a_short_run_of_each_target(target: str) -> None:
     corpus = seeds(target)
     for seed in corpus[:50]:
         TARGETS[target](seed)
-    for _ in range(400):
+    # Those of nets are slow.
+    for _ in range(60 if target == "lossy" else 400):
         data = bytearray(generator.choice(corpus))
         for _ in range(generator.randint(1, 4)):
             place = generator.randrange(len(data))
@@ -133,3 +144,25 @@ def test_a_target_says_what_it_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PilcError, match="another error"):
         TARGETS["payload"](seeds("payload")[0])
     assert models(b"none") is None
+
+
+def test_the_target_of_lossy_looks_behind_every_checksum(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(LIMITS) == set(TARGETS)
+    corpus = seeds("lossy")
+    assert all(len(payload) <= LIMITS["lossy"].input_bytes for payload in corpus)
+    headers = [parse_payload(payload).header for payload in corpus]
+    assert {header.channels for header in headers} == {1, 3}
+    assert max(len(parse_payload(payload).tiles) for payload in corpus) > 1
+    # Wrong checksums, of latents too, are made right.
+    payload = max(corpus, key=len)
+    parsed = parse_payload(payload)
+    tile = bytearray(parsed.tiles[-1])
+    tile[0] ^= 1
+    changed = pack_payload(parsed.header, [*parsed.tiles[:-1], bytes(tile)])
+    assert_refused(changed)
+    assert lossy_resealed(parse_payload(changed)) == payload
+    # Two backends that read other values would be a finding.
+    monkeypatch.setattr(lossy_engines()[1], "decode_latents", lambda *_: [(1, np.zeros((1, 1, 1), np.int32))])
+    with pytest.raises(AssertionError):
+        fuzz_lossy(payload)
+    assert all(header.height * header.width <= MAX_LOSSY_PIXELS for header in headers)
