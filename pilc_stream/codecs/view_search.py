@@ -23,7 +23,7 @@ from pilc_stream.records.tiling import Tiling, default_lanes_log2
 
 SCOUT = "fast"
 LEAST_EDGE = 16
-"""Smaller cuttings say nothing about a tile."""
+"""Smaller cuttings say too little about a tile for their time: it is taken as it is."""
 
 SHARES_BY_PRODUCTS = ((10_000, 1), (4_000, 4))
 """From how many multiply-accumulates per pixel on a model's tiles are searched, and by which `share`: its cost is then
@@ -63,7 +63,14 @@ class ViewSearch:
     def _oriented(self, engine: Engine, tiles: Sequence[Tile]) -> list[int]:
         """The best orientation of each tile."""
         cuttings = [self._cutting(tile) for tile in tiles]
-        return self._best(engine, cuttings, [list(range(ORIENTATIONS))] * len(tiles))
+        worthwhile = [k for k, each in enumerate(cuttings) if self.share == 1 or min(each.shape[:2]) >= LEAST_EDGE]
+        choices = [list(range(ORIENTATIONS))] * len(worthwhile)
+        views = [0] * len(tiles)
+        for number, view in zip(
+            worthwhile, self._best(engine, [cuttings[k] for k in worthwhile], choices), strict=True
+        ):
+            views[number] = view
+        return views
 
     def _reorder(
         self,
@@ -98,7 +105,7 @@ class ViewSearch:
         return [each[number] for each, number in zip(choices, best, strict=True)]
 
     def _cutting(self, tile: Tile) -> Tile:
-        height, width = (max(-(-edge // self.share), min(LEAST_EDGE, edge)) for edge in tile.shape[:2])
+        height, width = (-(-edge // self.share) for edge in tile.shape[:2])
         y, x = (tile.shape[0] - height) // 2, (tile.shape[1] - width) // 2
         return tile[y : y + height, x : x + width]
 

@@ -6,7 +6,7 @@ orders of the channels. View 0 is the tile itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import permutations
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilc_stream.arith.context import CHANNELS
-from pilc_stream.backends import DeviceEngine, TileJob
+from pilc_stream.backends import DeviceEngine, Tile, TileJob
 from pilc_stream.errors import FormatError
 
 Model = TypeVar("Model")
@@ -122,16 +122,26 @@ def _put(pixels: Any, tiles: Any, places: Sequence[int], row_bytes: int) -> None
     pixels[index] = tiles.reshape(count, -1)
 
 
-def views_of(tiles: Sequence[NDArray[np.uint8]], views: Sequence[int]) -> list[NDArray[np.uint8]]:
+def views_of(tiles: Sequence[Tile], views: Sequence[int]) -> list[Tile]:
     """Of each tile `(h, w, c)` its view; equally large tiles of one view are turned at once."""
+    return _turned(tiles, views, view_of)
+
+
+def from_views(coded: Sequence[Tile], views: Sequence[int]) -> list[Tile]:
+    """The tiles that these are the views of."""
+    return _turned(coded, views, from_view)
+
+
+def _turned(tiles: Sequence[Tile], views: Sequence[int], turn: Callable[[Tile, int], Tile]) -> list[Tile]:
     groups: dict[tuple[int, tuple[int, ...]], list[int]] = {}
     for number, (tile, view) in enumerate(zip(tiles, views, strict=True)):
-        groups.setdefault((view, tile.shape), []).append(number)
+        if view:
+            groups.setdefault((view, tile.shape), []).append(number)
     out = list(tiles)
     for (view, _), members in groups.items():
-        if view:
-            for number, turned in zip(members, view_of(np.stack([tiles[k] for k in members]), view), strict=True):
-                out[number] = turned
+        together = np.stack([tiles[number] for number in members]) if len(members) > 1 else tiles[members[0]][None]
+        for number, turned in zip(members, turn(together, view), strict=True):
+            out[number] = turned
     return out
 
 

@@ -90,6 +90,15 @@ def test_a_share_looks_at_the_middle_alone(photo_like: Maker) -> None:
     assert views_in(cutting) == views_in(whole)
 
 
+@pytest.mark.parametrize("shape", [(60, 64), (61, 60), (61, 61)], ids=str)
+def test_a_small_tile_is_taken_as_it_is_where_only_its_middle_is_looked_at(
+    shape: tuple[int, int], photo_like: Maker
+) -> None:
+    images = [photo_like(*shape, 3, seed=seed) for seed in range(6)]
+    views = [views_in(payload)[0] for payload in searching(tile_log2=6, share=4).encode(images)]
+    assert any(views) == (min(shape) > 60)
+
+
 def test_a_batch_is_coded_like_its_images_one_by_one(photo_like: Maker) -> None:
     images = [photo_like(9 + k, 14, 3, seed=k) for k in range(6)]
     codec = searching(share=2, orders=True)

@@ -137,7 +137,7 @@ def test_views() -> None:
     least, whole, orders_from = (int(number.replace(",", "")) for number in re.findall(r"\d+,\d+", rule[0]))
     assert (least, whole) == tuple(products for products, _ in reversed(view_search.SHARES_BY_PRODUCTS))
     assert orders_from == view_search.ORDERS_FROM_PRODUCTS
-    assert f"below {view_search.LEAST_EDGE} pixels" in " ".join(rule[0].split())
+    assert f"an edge below {view_search.LEAST_EDGE} pixels" in " ".join(rule[0].split())
     assert [share for _, share in view_search.SHARES_BY_PRODUCTS] == [1, 4]
 
 
