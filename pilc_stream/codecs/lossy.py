@@ -8,45 +8,42 @@ Chosen by name only, never in place of a lossless codec.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections.abc import Sequence
+from functools import partial
+from itertools import islice
+from typing import Any, Generic
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from pilc_stream.arith.context import CHANNELS
-from pilc_stream.backends.base import Tile, TileJob
+from pilc_stream.backends.base import Tile
 from pilc_stream.backends.lossy import LossyEngine, open_lossy_engine
-from pilc_stream.backends.lossy.base import Shape
 from pilc_stream.backends.lossy.family import open_family_engine
 from pilc_stream.codecs.base import Image, check_image, header_fields
+from pilc_stream.codecs.device_images import DeviceImages
+from pilc_stream.codecs.lossy_tiles import (
+    CRC_BYTES,
+    HEAD_BYTES,
+    MOST_PSNR,
+    PEAK,
+    PSNR_UNITS,
+    Kind,
+    LossyTiles,
+    psnr_of_error,
+    tiles_of,
+)
 from pilc_stream.codecs.modelled import CHANNEL_COUNTS, WithModel, checked_tiles
 from pilc_stream.codecs.raw import RawCodec
 from pilc_stream.codecs.tiled import paste
-from pilc_stream.errors import ChecksumError, TruncatedError, UsageError
+from pilc_stream.errors import UsageError
 from pilc_stream.models.family import QUALITY, FamilyModel, is_family_model, load_family_model
-from pilc_stream.models.lossy import QUALITIES, LossyModel, is_lossy_model, load_lossy_model
+from pilc_stream.models.lossy import QUALITIES, is_lossy_model, load_lossy_model
 from pilc_stream.records.payload import Header, Payload, pack_payload, parse_payload
 from pilc_stream.records.tiling import MAX_TILE_LOG2, Region, Tiling, default_lanes_log2
 
 NAME = "lossy"
 DEFAULT_QUALITY = 50
-PEAK = 255
-PSNR_UNITS = 100
-"""A tile's PSNR is stored in hundredths of a dB, limited to what 16 bits hold."""
-
-MOST_PSNR = 99.99
-"""What is said of a tile that came back exactly."""
-
-CRC_BYTES, PSNR_BYTES = 4, 2
-HEAD_BYTES = CRC_BYTES + PSNR_BYTES
-PIXELS_PER_BYTE = 1 << 13
-"""More than any tile has: of 1024 x 1024 pixels the 32 lanes alone take 128 bytes."""
-
-
-Kind = TypeVar("Kind", bound=LossyModel | FamilyModel)
-"""The kinds of models: of variable quality, and of the lossy family, each for one trade-off."""
 
 
 class LossyCodec(WithModel[Kind]):
@@ -78,6 +75,7 @@ class LossyCodec(WithModel[Kind]):
         if psnr is not None and not 0 < psnr < MOST_PSNR:
             raise UsageError(f"psnr: {psnr} dB is not possible; it must lie between 0 and {MOST_PSNR}")
         self.model, self.engine, self.quality, self.psnr, self.tile_log2 = model, engine, quality, psnr, tile_log2
+        self._tiles = LossyTiles(model, engine)
 
     def refuses(self, image: NDArray[Any]) -> str | None:
         """Why this codec cannot take the image; None where it can."""
@@ -90,9 +88,22 @@ class LossyCodec(WithModel[Kind]):
 
     def encode(self, images: Sequence[NDArray[Any]], extras: Sequence[bytes | None] | None = None) -> list[bytes]:
         """One payload per image; UsageError for a refused one."""
-        return [self._encode(*each) for each in zip(images, extras or [None] * len(images), strict=True)]
+        cut = [self._cut(*each) for each in zip(images, extras or [None] * len(images), strict=True)]
+        tiles = [tile for _, parts in cut for tile in parts]
+        headers = [header for header, parts in cut for _ in parts]
+        if self.psnr is None:
+            coded = iter(self._tiles.encode(tiles, [self.quality] * len(tiles), headers))
+        else:
+            coded = map(partial(self._reaching, self.psnr), tiles, headers)
+        out = []
+        for image, (header, parts) in zip(images, cut, strict=True):
+            payload = pack_payload(header, [stream for stream, _ in islice(coded, len(parts))])
+            stored = RawCodec().encode([image], [header.extras])[0] if len(payload) >= header.raw_bytes else payload
+            out.append(min(payload, stored, key=len))
+        return out
 
-    def _encode(self, image: NDArray[Any], extras: bytes | None) -> bytes:
+    def _cut(self, image: NDArray[Any], extras: bytes | None) -> tuple[Header, list[Tile]]:
+        """The header of an image, and its tiles in three channels."""
         check_image(image)
         reason = self.refuses(image)
         if reason:
@@ -106,90 +117,62 @@ class LossyCodec(WithModel[Kind]):
             **header_fields(image),
         )
         whole = image.reshape(header.height, header.width, header.channels)
-        tiles = [
+        return header, [
             np.broadcast_to(whole[y : y + height, x : x + width], (height, width, CHANNELS))
             for y, x, height, width in header.tiling.tiles()
         ]
-        if self.psnr is None:
-            coded = self._coded(tiles, [self.quality] * len(tiles), header)
-        else:
-            coded = [self._reaching(tile, self.psnr, header) for tile in tiles]
-        payload = pack_payload(header, [stream for stream, _ in coded])
-        stored = RawCodec().encode([image], [extras])[0] if len(payload) >= header.raw_bytes else payload
-        return min(payload, stored, key=len)
 
-    def _coded(self, tiles: Sequence[Tile], qualities: Sequence[int], header: Header) -> list[tuple[bytes, float]]:
-        """Streams with their heads, and the PSNR of each."""
-        found = self.engine.encode_tiles(self.model, tiles, qualities, [header.lanes_log2] * len(tiles))
-        shapes = [Shape(*tile.shape[:2]) for tile in tiles]
-        again = self.engine.synthesise(self.model, qualities, [each.latents for each in found], shapes)
-        out = []
-        for tile, decoded, each in zip(tiles, again, found, strict=True):
-            if header.channels == 1:
-                decoded = np.broadcast_to(_grey(decoded)[..., None], tile.shape)
-            error = float(np.square(tile.astype(np.int32) - decoded).mean())
-            psnr = psnr_of_error(error)
-            head = _latent_crc(each.latents).to_bytes(CRC_BYTES, "little")
-            head += round(PSNR_UNITS * psnr).to_bytes(PSNR_BYTES, "little")
-            out.append((head + each.stream, psnr))
-        return out
-
-    def _reaching(self, tile: Tile, wanted: float, header: Header) -> tuple[bytes, float]:
+    def _reaching(self, wanted: float, tile: Tile, header: Header) -> tuple[bytes, float]:
         """The stream of the smallest quality that reaches the PSNR, as far as PSNR rises with quality."""
         low, high = 1, QUALITIES
         best: tuple[bytes, float] | None = None
         while low < high:
             middle = (low + high) // 2
-            found = self._coded([tile], [middle], header)[0]
+            found = self._tiles.encode([tile], [middle], [header])[0]
             if found[1] >= wanted:
                 best, high = found, middle
             else:
                 low = middle + 1
-        return best or self._coded([tile], [low], header)[0]
+        return best or self._tiles.encode([tile], [low], [header])[0]
 
 
 class LossyDecoder(Generic[Kind]):
     """Decodes payloads of one model."""
 
     def __init__(self, model: Kind, engine: LossyEngine[Kind]) -> None:
-        self.model, self.engine = model, engine
+        self._tiles = LossyTiles(model, engine)
 
     def decode(self, payloads: Sequence[Payload], regions: Sequence[Region | None]) -> list[Image]:
         """The images, or their regions from the tiles that touch them.
 
         Raises ChecksumError where latents are not those that were encoded.
         """
-        wanted_tiles = [checked_tiles(*each) for each in zip(payloads, regions, strict=True)]
-        jobs = [job for payload, wanted in zip(payloads, wanted_tiles, strict=True) for job in _jobs(payload, wanted)]
-        found = self.engine.decode_latents(self.model, [job.job for job in jobs])
-        for job, (_, latents) in zip(jobs, found, strict=True):
-            if _latent_crc(latents) != job.crc:
-                raise ChecksumError(
-                    "tile: the latents differ from those that were encoded although the bytes are the same; the "
-                    "device does not compute exactly: decode on another, and report this"
-                )
-        shapes = [Shape(job.job.height, job.job.width) for job in jobs]
-        tiles = iter(
-            self.engine.synthesise(
-                self.model, [quality for quality, _ in found], [latents for _, latents in found], shapes
-            )
-        )
+        numbers = [checked_tiles(*each) for each in zip(payloads, regions, strict=True)]
+        wanted = [tile for each in zip(payloads, numbers, strict=True) for tile in tiles_of(*each)]
+        tiles = iter(self._tiles.decode(wanted))
         out: list[Image] = []
-        for payload, region, wanted in zip(payloads, regions, wanted_tiles, strict=True):
+        for payload, region, chosen in zip(payloads, regions, numbers, strict=True):
             header = payload.header
             y0, x0, height, width = region or Region(0, 0, header.height, header.width)
             image = np.empty((height, width, header.channels), np.uint8)
-            for index in wanted:
-                tile = next(tiles)
-                paste(
-                    image,
-                    y0,
-                    x0,
-                    tile if header.channels == CHANNELS else _grey(tile)[..., None],
-                    header.tiling.tile(index),
-                )
+            for index in chosen:
+                paste(image, y0, x0, next(tiles), header.tiling.tile(index))
             out.append(image[:, :, 0] if header.two_axes else image)
         return out
+
+    def decode_to_tensors(self, payloads: Sequence[Payload]) -> list[Any]:
+        """The images as torch tensors in the device's memory, which each tile was decoded into at its place.
+
+        Raises as `decode`, and DeviceError where the engine is not a device's.
+        """
+        wanted = [tile for payload in payloads for tile in tiles_of(payload, checked_tiles(payload, None))]
+        images = DeviceImages.of([payload.header for payload in payloads])
+        return images.views(self._tiles.decode_to_tensor(wanted, images.places, images.pixel_bytes))
+
+    @property
+    def on_device(self) -> bool:
+        """Whether images can stay where they are decoded."""
+        return self._tiles.on_device
 
 
 def is_lossy(data: bytes) -> bool:
@@ -211,28 +194,6 @@ def lossy_decoder(data: bytes, device: str, threads: int) -> LossyDecoder[Any]:
     return LossyDecoder(load_lossy_model(data), open_lossy_engine(device, threads))
 
 
-class _Job(NamedTuple):
-    """`job` of the engine, and the checksum that its latents must have."""
-
-    job: TileJob
-    crc: int
-
-
-def _jobs(payload: Payload, wanted: Sequence[int]) -> Iterator[_Job]:
-    header = payload.header
-    for index in wanted:
-        _, _, height, width = header.tiling.tile(index)
-        stream = payload.tiles[index]
-        # Memory and time stay in proportion to the bytes that come, whatever a hostile header announces.
-        if len(stream) < HEAD_BYTES or height * width > PIXELS_PER_BYTE * len(stream):
-            raise TruncatedError(
-                f"tile: a stream of {len(stream)} bytes cannot hold {height} x {width} pixels; the header or the "
-                "stream is not what was encoded"
-            )
-        job = TileJob(stream[HEAD_BYTES:], height, width, CHANNELS, header.lanes_log2)
-        yield _Job(job, int.from_bytes(stream[:CRC_BYTES], "little"))
-
-
 def payload_psnr(payload: bytes | memoryview) -> float:
     """The PSNR in dB of a payload of this codec, over all its tiles, as its encoder measured it."""
     parsed = parse_payload(payload)
@@ -247,17 +208,3 @@ def payload_psnr(payload: bytes | memoryview) -> float:
 def fidelity(payload: bytes | None) -> dict[str, Any]:
     """The columns `lossless` and `psnr` of a record: of a payload of this codec, or (None) of whatever is exact."""
     return {"lossless": payload is None, "psnr": None if payload is None else round(payload_psnr(payload), 2)}
-
-
-def psnr_of_error(error: float) -> float:
-    """dB of a mean squared error."""
-    return MOST_PSNR if error <= 0 else min(MOST_PSNR, float(10 * np.log10(PEAK**2 / error)))
-
-
-def _latent_crc(latents: NDArray[np.int32]) -> int:
-    return int(google_crc32c.value(np.ascontiguousarray(latents, "<i4").tobytes()))
-
-
-def _grey(tile: Tile) -> Tile:
-    """One channel of three that were equal: their mean, rounded."""
-    return np.asarray((tile.sum(axis=2, dtype=np.int32) + 1) // CHANNELS, np.uint8)

@@ -15,16 +15,16 @@ from pilc_stream.arith.rans import PRECISION_BITS, most_symbols_per_word
 from pilc_stream.backends import DeviceEngine, TileEngine, TileJob
 from pilc_stream.backends.base import STATE_BYTES, WORD_BYTES
 from pilc_stream.codecs.base import Image, TileCoder, check_all_tiles, check_image, header_fields
+from pilc_stream.codecs.device_images import DeviceImages
 from pilc_stream.codecs.raw import RawCodec
 from pilc_stream.codecs.tiled import paste
-from pilc_stream.codecs.views import checked_view, decode_views, from_view, view_shape
+from pilc_stream.codecs.views import checked_view, decode_views, from_views, view_shape
 from pilc_stream.errors import DeviceError, FormatError, TruncatedError, UsageError
 from pilc_stream.models.model import CodecModel
 from pilc_stream.records.payload import Header, Payload, pack_payload
 from pilc_stream.records.tiling import MAX_TILE_LOG2, Region, Tiling, default_lanes_log2
 
 CHANNEL_COUNTS = (1, CHANNELS)
-ALIGNMENT = 16
 
 Model = TypeVar("Model", bound=CodecModel)
 
@@ -173,10 +173,7 @@ class ModelDecoder(Generic[Model]):
     def decode(self, payloads: Sequence[Payload], regions: Sequence[Region | None]) -> list[Image]:
         """The images, or their regions from the tiles that touch them."""
         jobs, views, wanted_tiles = self._jobs(payloads, regions)
-        tiles = (
-            from_view(tile[None], view)[0] if view else tile
-            for tile, view in zip(self.engine.decode_tiles(self.model, jobs), views, strict=True)
-        )
+        tiles = iter(from_views(self.engine.decode_tiles(self.model, jobs), views))
         out: list[Image] = []
         for payload, region, wanted in zip(payloads, regions, wanted_tiles, strict=True):
             header = payload.header
@@ -200,28 +197,12 @@ class ModelDecoder(Generic[Model]):
         if not isinstance(self.engine, DeviceEngine):
             raise DeviceError(f"device {self.engine.name!r}: images cannot stay there; only those of 'cuda' can")
         jobs, views, _ = self._jobs(payloads, [None] * len(payloads))
-        places, begins, total = [], [], 0
-        for payload in payloads:
-            header = payload.header
-            row_bytes = header.width * header.channels
-            for y, x, _, _ in header.tiling.tiles():
-                places.append((total + y * row_bytes + x * header.channels, row_bytes))
-            begins.append(total)
-            # Images begin at multiples of 16 bytes, as those who read them by vectors like it.
-            total += -(-header.height * row_bytes // ALIGNMENT) * ALIGNMENT
+        images = DeviceImages.of([payload.header for payload in payloads])
         if any(views):
-            pixels = decode_views(self.engine, self.model, jobs, places, total, views)
+            pixels = decode_views(self.engine, self.model, jobs, images.places, images.pixel_bytes, views)
         else:
-            pixels = self.engine.decode_to_tensor(self.model, jobs, places, total)
-        header = payloads[0].header
-        if all(payload.header.shape == header.shape for payload in payloads):
-            # Views of all at once: one by one they take longer than decoding small images does.
-            rows = pixels.view(len(payloads), total // len(payloads))
-            return list(rows[:, : header.raw_bytes].unflatten(1, header.shape).unbind())
-        return [
-            pixels[begin : begin + payload.header.raw_bytes].view(payload.header.shape)
-            for payload, begin in zip(payloads, begins, strict=True)
-        ]
+            pixels = self.engine.decode_to_tensor(self.model, jobs, images.places, images.pixel_bytes)
+        return images.views(pixels)
 
     def _jobs(
         self, payloads: Sequence[Payload], regions: Sequence[Region | None]

@@ -18,7 +18,7 @@ from pilc_stream.codecs.bands import rows_of_tiles
 from pilc_stream.codecs.base import Codec, Image, TileDecoder, check_all_tiles, check_region
 from pilc_stream.codecs.choice import ChoosingCodec
 from pilc_stream.codecs.deep import deep_decoder
-from pilc_stream.codecs.lossy import LossyCodec, is_lossy, lossy_codec, lossy_decoder
+from pilc_stream.codecs.lossy import LossyCodec, LossyDecoder, is_lossy, lossy_codec, lossy_decoder
 from pilc_stream.codecs.modelled import ModelDecoder
 from pilc_stream.codecs.pilc import PilcCodec, PilcDecoder
 from pilc_stream.codecs.planes import PlanesDecoder, part_headers
@@ -218,7 +218,7 @@ class Decoder:
         images: dict[int, Any] = {}
         for key, indices in groups.items():
             decoder, members = self._decoder(*key, parsed[indices[0]], None), [parsed[i] for i in indices]
-            if isinstance(decoder, ModelDecoder):
+            if isinstance(decoder, ModelDecoder) or (isinstance(decoder, LossyDecoder) and decoder.on_device):
                 found = decoder.decode_to_tensors(members)
             else:
                 from pilc_stream.backends.cuda.tensors import from_host

@@ -15,19 +15,23 @@ import torch
 from contents import CONTENTS, Tile
 from small_lossy import small_lossy_model
 
+import pilc_stream as pilc
 from pilc_stream.backends.base import TileJob
 from pilc_stream.backends.cuda.engine import SMALLEST_BUDGET_BYTES
 from pilc_stream.backends.lossy.base import EncodedTile, open_tile, pack_tile
 from pilc_stream.backends.lossy.card import BatchTables, CardNets, Encoded
 from pilc_stream.backends.lossy.cpu import LossyCpuEngine
-from pilc_stream.backends.lossy.cuda import LossyCudaEngine
+from pilc_stream.backends.lossy.cuda import CHUNK_PLACES, LossyCudaEngine
 from pilc_stream.backends.lossy.cuda_lanes import code_tables, latent_checksums
 from pilc_stream.backends.lossy.reference import LossyReferenceEngine
 from pilc_stream.backends.lossy.transforms import analyse
-from pilc_stream.errors import DeviceError, FormatError
+from pilc_stream.codecs import Decoder
+from pilc_stream.codecs.lossy import LossyCodec, payload_psnr
+from pilc_stream.errors import ChecksumError, DeviceError, FormatError
 from pilc_stream.models.lossy import LossyModel
+from pilc_stream.readers.torch_gpu import GpuDecoder
+from pilc_stream.records.payload import pack_payload, parse_header, parse_payload
 
-CHUNK_PLACES = 16
 SIZES = [(1, 1), (1, 40), (17, 9), (40, 33), (38, 35), (66, 20)]
 """The fourth and the fifth have as many latents; the last has hyper latents of two rows."""
 
@@ -43,13 +47,6 @@ class HostAnalysis(CardNets):
     qualities: list[int]
 
 
-def engine_of(nets: type[CardNets] = CardNets, **options: int) -> LossyCudaEngine:
-    engine = LossyCudaEngine(**options)
-    # Of transforms so few places at once, as these images are small.
-    engine.nets = nets(torch.device("cpu"), CHUNK_PLACES)
-    return engine
-
-
 def picture(height: int, width: int, seed: int) -> Tile:
     return CONTENTS["photo"](height, width, 3, seed)
 
@@ -61,11 +58,12 @@ def job_of(stream: bytes, tile: Tile, lanes_log2: int) -> TileJob:
 def check(model: LossyModel, tiles: Sequence[Tile], qualities: Sequence[int], lanes: Sequence[int], **options: int):
     """Streams and latents of all backends are the same, of each tile by itself and of all together."""
     expected = LossyReferenceEngine().encode_tiles(model, tiles, qualities, lanes)
-    engine = engine_of(HostAnalysis, **options)
+    engine = LossyCudaEngine(**options)
+    engine.nets = nets = HostAnalysis(torch.device("cpu"), CHUNK_PLACES)
     grids = {}
     for number, (tile, log2) in enumerate(zip(tiles, lanes, strict=True)):
         grids.setdefault((-(-tile.shape[0] // 16), -(-tile.shape[1] // 16), log2), []).append(number)
-    engine.nets.qualities = [qualities[number] for members in grids.values() for number in members]
+    nets.qualities = [qualities[number] for members in grids.values() for number in members]
     coded = engine.encode_tiles(model, tiles, qualities, lanes)
     same(coded, expected)
     jobs = [job_of(each.stream, tile, log2) for each, tile, log2 in zip(expected, tiles, lanes, strict=True)]
@@ -102,7 +100,7 @@ def batches() -> None:
     model, tiles = small_lossy_model(), [picture(20, 17, seed) for seed in range(4)]
     qualities, lanes = [9, 55, 90, 100], [1] * 4
     check(model, tiles, qualities, lanes, budget_bytes=1)
-    engine = engine_of()
+    engine = LossyCudaEngine()
     together = engine.encode_tiles(model, tiles, qualities, lanes)
     each_alone = zip(tiles, qualities, lanes, strict=True)
     same(together, [engine.encode_tiles(model, *([value] for value in one))[0] for one in each_alone])
@@ -140,7 +138,7 @@ def escapes() -> None:
     values, words = opened.escapes.tolist(), bytes(opened.lanes.stream)
     fewer, more = pack_tile(100, values[:-1], words), pack_tile(100, [*values, 3], words)
     for data, reason in ((fewer, "more escapes than"), (more, "1 escapes are left over")):
-        for engine in (engine_of(), LossyCpuEngine()):
+        for engine in (LossyCudaEngine(), LossyCpuEngine()):
             with pytest.raises(FormatError, match=reason):
                 engine.decode_latents(model, [job_of(data, tile, 0)])
 
@@ -155,8 +153,8 @@ def outcome(engine: LossyCudaEngine | LossyCpuEngine, model: LossyModel, jobs: l
 
 def damage() -> None:
     model, tile, lanes = small_lossy_model(), picture(20, 33, 2), 1
-    good = engine_of().encode_tiles(model, [tile], [50], [lanes])[0].stream
-    engine = engine_of()
+    good = LossyCudaEngine().encode_tiles(model, [tile], [50], [lanes])[0].stream
+    engine = LossyCudaEngine()
     position = len(good) - len(open_tile(job_of(good, tile, lanes)).lanes.stream)
     states = bytearray(good)
     states[position : position + 4] = bytes(4)
@@ -191,7 +189,7 @@ def checksums() -> None:
 
 def on_device() -> None:
     model, sizes = small_lossy_model(), [(20, 17), (20, 17), (20, 17), (31, 20), (5, 33)]
-    tiles, engine = [picture(*size, seed) for seed, size in enumerate(sizes)], engine_of()
+    tiles, engine = [picture(*size, seed) for seed, size in enumerate(sizes)], LossyCudaEngine()
     jobs = [
         job_of(each.stream, tile, 1)
         for each, tile in zip(engine.encode_tiles(model, tiles, [70] * 5, [1] * 5), tiles, strict=True)
@@ -218,7 +216,7 @@ def on_device() -> None:
 
 def out_of_memory() -> None:
     model, tile = small_lossy_model(), picture(9, 9, 1)
-    engine = engine_of(budget_bytes=8 * SMALLEST_BUDGET_BYTES)
+    engine = LossyCudaEngine(budget_bytes=8 * SMALLEST_BUDGET_BYTES)
     plain, refusals = engine.nets.analyse, [2]
 
     def scarce(*given: object) -> Encoded:
@@ -228,7 +226,7 @@ def out_of_memory() -> None:
         return plain(*given)
 
     engine.nets.analyse = scarce
-    expected = engine_of().encode_tiles(model, [tile], [50], [0])
+    expected = LossyCudaEngine().encode_tiles(model, [tile], [50], [0])
     same(engine.encode_tiles(model, [tile], [50], [0]), expected)
     refusals[0] = 10
     with pytest.raises(DeviceError, match="out of memory with batches of"):
@@ -243,6 +241,59 @@ def out_of_memory() -> None:
         engine.encode_tiles(model, [tile], [50], [0])
 
 
+def front_door() -> None:
+    # What stays on the card has the pixels of what comes to the host; one decoder reads what the other wrote.
+    images = [picture(20, 18, 1), picture(33, 16, 2), picture(16, 20, 3)[:, :, 0], picture(20, 18, 4)]
+    payloads = pilc.compress_batch(images, profile="lossy-light", device="cuda", quality=80)
+    assert {parse_header(payload).codec for payload in payloads} == {"lossy"}
+    alone = [pilc.compress(image, profile="lossy-light", device="cuda", quality=80) for image in images]
+    assert payloads == alone
+    regions = [None, (3, 1, 9, 2), None, None]
+    found = pilc.decompress_batch(payloads, regions=regions, device="cuda")
+    for ours, theirs in zip(found, pilc.decompress_batch(payloads, regions=regions, device="cpu"), strict=True):
+        assert ours.shape == theirs.shape
+        assert int(np.abs(ours.astype(int) - theirs).max()) <= 1
+    tensors = pilc.decompress_batch(payloads, regions=regions, device="cuda", out="torch")
+    assert all(np.array_equal(tensor.numpy(), image) for tensor, image in zip(tensors, found, strict=True))
+    # A device that reads other latents is found out.
+    parsed = parse_payload(payloads[0])
+    other = pack_payload(parsed.header, [bytes([parsed.tiles[0][0] ^ 1]) + bytes(parsed.tiles[0][1:])])
+    for out in ("numpy", "torch"):
+        with pytest.raises(ChecksumError, match="does not compute exactly"):
+            pilc.decompress_batch([payloads[1], other], device="cuda", out=out)
+
+
+def several_tiles() -> None:
+    # Images of several tiles, each at its place, in one call; the PSNR that is asked for is looked for on the card.
+    model, engine = small_lossy_model(), LossyCudaEngine()
+    images = [picture(40, 35, 1), picture(40, 35, 2)[:, :, :1], picture(9, 50, 3)]
+    payloads = LossyCodec(model, engine, 90, tile_log2=4).encode(images)
+    assert payloads == [LossyCodec(model, engine, 90, tile_log2=4).encode([image])[0] for image in images]
+    assert len(parse_payload(payloads[0]).tiles) == 9
+    source = {model.short_digest: model.file_bytes}
+    cpu, card = (Decoder(device, models=source.get) for device in ("cpu", "cuda"))
+    expected = cpu.decode(payloads)
+    for ours, tensor, theirs in zip(card.decode(payloads), card.decode_tensors(payloads), expected, strict=True):
+        assert np.array_equal(ours, tensor.numpy())
+        assert int(np.abs(ours.astype(int) - theirs).max()) <= 1
+    psnr = payload_psnr(payloads[2]) - 0.5
+    assert payload_psnr(LossyCodec(model, engine, psnr=psnr, tile_log2=4).encode(images[2:])[0]) >= psnr - 0.005
+
+
+def loader_batches() -> None:
+    # What GpuDecoder does on a card, and what damage costs it.
+    images = [picture(17, 16, seed) for seed in range(3)]
+    payloads = pilc.compress_batch(images, profile="lossy-light", device="cpu", quality=30)
+    decoder = GpuDecoder([], "cpu", on_error="skip")
+    decoder._decoder, decoder._on_card = Decoder("cuda"), True
+    damaged = payloads[1][:-3] + b"abc"
+    found = decoder.decode({"key": ["a", "b", "c"], "payload": [payloads[0], damaged, payloads[2]]})
+    assert found["key"] == ["a", "c"]
+    assert found["image"].shape == (2, 3, 17, 16)
+    expected = pilc.decompress_batch([payloads[0], payloads[2]], device="cpu")
+    assert int(np.abs(found["image"].permute(0, 2, 3, 1).numpy().astype(int) - np.stack(expected)).max()) <= 1
+
+
 CASES: dict = {
     "shapes": shapes,
     "one pixel": one_pixel,
@@ -252,6 +303,9 @@ CASES: dict = {
     "checksums": checksums,
     "on the device": on_device,
     "out of memory": out_of_memory,
+    "front door": front_door,
+    "several tiles": several_tiles,
+    "batches of a loader": loader_batches,
 }
 
 if __name__ == "__main__":

@@ -16,7 +16,19 @@ from pilc_stream.backends.cuda.shim import cuda
 from pilc_stream.backends.lossy import cuda_coder
 from pilc_stream.backends.lossy.cuda_program import SIGNATURES
 
-CASES = ["shapes", "one pixel", "batches", "escapes", "damage", "checksums", "on the device", "out of memory"]
+CASES = [
+    "shapes",
+    "one pixel",
+    "batches",
+    "escapes",
+    "damage",
+    "checksums",
+    "on the device",
+    "out of memory",
+    "front door",
+    "several tiles",
+    "batches of a loader",
+]
 
 
 @pytest.mark.slow

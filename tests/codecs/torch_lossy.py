@@ -15,7 +15,7 @@ def torch_engine() -> LossyCpuEngine:
     torch = pytest.importorskip("torch")
     from pilc_stream.backends.lossy.card import CardNets
 
-    nets = CardNets(torch.device("cpu"), chunk_places=16)
+    nets = CardNets(torch.device("cpu"), 16)
 
     def there(values: Ints) -> object:
         return torch.from_numpy(np.ascontiguousarray(values))[None]

@@ -23,9 +23,6 @@ from pilc_stream.backends.lossy.transforms import MID_GREY, WHITE_LIMIT, blend
 from pilc_stream.models.lossy import GAIN_BITS, LossyModel
 from pilc_stream.models.lossy_spec import HYPER_STRIDE, LEVEL_STRIDES, MEAN_STEPS, UNIT
 
-CHUNK_PLACES = 1 << 12
-"""Places of latents that pass a transform at once: as many as the largest tile has."""
-
 
 class BatchTables(NamedTuple):
     """The integers of each tile's quality, int32 `(tiles, ...)` as `QualityTables`; float32 `(tiles, ...)`: the `share`
@@ -50,7 +47,8 @@ class Encoded(NamedTuple):
 class CardNets:
     """The networks on a torch device. Arrays are `(tiles, rows, columns, channels)`."""
 
-    def __init__(self, device: torch.device, chunk_places: int = CHUNK_PLACES) -> None:
+    def __init__(self, device: torch.device, chunk_places: int) -> None:
+        """`chunk_places`: of latents, so many pass a transform at once, or those of one tile."""
         self.device, self._chunk_places = device, chunk_places
         self._tensors: dict[tuple[str, str], torch.Tensor] = {}
 

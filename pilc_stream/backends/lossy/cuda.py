@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pilc_stream.backends.base import Tile, TileJob
 from pilc_stream.backends.cuda.engine import SMALLEST_BUDGET_BYTES, default_budget
-from pilc_stream.backends.cuda.shim import check_device, cuda, is_cuda_error, is_out_of_memory
+from pilc_stream.backends.cuda.shim import SIMULATED, check_device, cuda, is_cuda_error, is_out_of_memory
 from pilc_stream.backends.cuda.tensors import room, torch_device, usable
 from pilc_stream.backends.lossy.base import EncodedTile, MeasuredTile, Shape, latent_grid, open_tile
 from pilc_stream.backends.lossy.card import CardNets
@@ -34,6 +34,9 @@ from pilc_stream.backends.lossy.cuda_lanes import CardReader, CardWriter, CodeTa
 from pilc_stream.backends.lossy.cuda_walk import code_batch, decode_batch, place_bytes
 from pilc_stream.errors import DeviceError
 from pilc_stream.models.lossy import LossyModel
+
+CHUNK_PLACES = 1 << (4 if SIMULATED else 12)
+"""Of transforms: as many places as the largest tile has, few where the host computes them."""
 
 Result = TypeVar("Result")
 
@@ -75,7 +78,7 @@ class LossyCudaEngine:
                 "that fits the driver"
             )
         self.device = check_device(device)
-        self.nets = CardNets(torch_device(self.device))
+        self.nets = CardNets(torch_device(self.device), CHUNK_PLACES)
         self._budget = default_budget() if budget_bytes is None else budget_bytes
         self._tables: dict[str, CodeTables] = {}
         self._lock = threading.Lock()
