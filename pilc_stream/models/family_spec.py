@@ -84,6 +84,8 @@ def _check(given: Configuration) -> None:
         raise ValueError(f"counts of blocks must be whole and lie in 0..{MAX_COUNT}")
     if len(given.widths) != 3 or [type(each) for each in (*given.attention, given.merged)] != [bool] * 3:
         raise ValueError("three widths, and whether there is attention at each of two places, make a transform")
+    if given.transforms == "ELIC" and min(*given.widths, given.latents) < 2:
+        raise ValueError("residual blocks compute on half of at least two channels")
     if given.transforms == "SwinT" and len(given.depths) != 4:
         raise ValueError("transforms of SwinT have four depths")
     if given.hyper_transforms == "Conv" and len(given.hyper_widths) != 2:

@@ -112,6 +112,7 @@ def test_broken_floats_are_refused() -> None:
         {"attention": [1, 0]},
         {"more": 1},
         {"transforms": "SwinT"},
+        {"transforms": "ELIC", "widths": [1, 8, 8]},
         {"steps": 3},
         {"entropy_model": "CHARM", "steps": 5},
     ],
