@@ -31,6 +31,9 @@ from pilc_stream.errors import ChecksumError, DeviceError, FormatError
 from pilc_stream.models.lossy import LossyModel
 from pilc_stream.readers.torch_gpu import GpuDecoder
 from pilc_stream.records.payload import pack_payload, parse_header, parse_payload
+from pilc_stream.reports.card import BatchSize
+from pilc_stream.reports.lossy_card import bench_lossy_card
+from pilc_stream.reports.lossy_report import CODER
 
 SIZES = [(1, 1), (1, 40), (17, 9), (40, 33), (38, 35), (66, 20)]
 """The fourth and the fifth have as many latents; the last has hyper latents of two rows."""
@@ -294,6 +297,16 @@ def loader_batches() -> None:
     assert int(np.abs(found["image"].permute(0, 2, 3, 1).numpy().astype(int) - np.stack(expected)).max()) <= 1
 
 
+def card_figures() -> None:
+    found = bench_lossy_card(small_lossy_model(), [BatchSize(20, 17, 2)], rounds=1)
+    assert [one["size"]["images"] for one in found] == [2]
+    assert {"payloads from pixels", "tensors from payloads", "pixels from payloads"} == set(found[0]["mb_per_s"])
+    assert all(rate > 0 for rate in found[0]["mb_per_s"].values())
+    stages = found[0]["stage_seconds_of_one"]
+    assert set(stages) == {"synthesis", "hyper_synthesis", "entropy_model", CODER}
+    assert all(seconds > 0 for seconds in stages.values())
+
+
 CASES: dict = {
     "shapes": shapes,
     "one pixel": one_pixel,
@@ -306,6 +319,7 @@ CASES: dict = {
     "front door": front_door,
     "several tiles": several_tiles,
     "batches of a loader": loader_batches,
+    "figures of a card": card_figures,
 }
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ CASES = [
     "front door",
     "several tiles",
     "batches of a loader",
+    "figures of a card",
 ]
 
 
