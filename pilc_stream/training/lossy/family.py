@@ -1,20 +1,22 @@
-"""The family's table, ours beside the paper's: ``python -m pilc_stream.training.lossy.family`` writes it anew.
+"""The family's tables, ours beside the paper's: ``python -m pilc_stream.training.lossy.family`` writes them anew.
 
-It stands in `FAMILY.md` between two marks, with the assumptions behind it.
+They stand in `FAMILY.md` between marks, with the assumptions behind them and the record of a training.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from pilc_stream.training.lossy.configurations import FAMILY, PUBLISHED, Published
 from pilc_stream.training.lossy.counter import Count, count
+from pilc_stream.training.lossy.family_course import RECORD, course_table
 from pilc_stream.training.lossy.network import DECODER_PARTS
 
 DOCUMENT = Path(__file__).with_name("FAMILY.md")
-_PLACE = re.compile(r"(<!-- table: family -->\n).*?(<!-- end of table -->)", re.DOTALL)
+_PLACE = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 PART_NAMES = {"synthesis": "synthesis", "hyper_synthesis": "hyper synthesis", "entropy_model": "channel-wise steps"}
 
@@ -74,14 +76,15 @@ def family_table(family: list[Member]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
 
 
-def with_family_table(text: str, family: list[Member]) -> str:
-    """`text` with the table between its marks written anew."""
-    return _PLACE.sub(lambda place: place[1] + family_table(family) + place[2], text)
+def with_family_tables(text: str, family: list[Member]) -> str:
+    """`text` with the tables between their marks written anew."""
+    tables = {"family": family_table(family), "family-course": course_table(json.loads(RECORD.read_text()))}
+    return _PLACE.sub(lambda place: place[1] + tables[place[2]] + place[3], text)
 
 
 def main() -> None:
-    """Write the table into the document anew."""
-    DOCUMENT.write_text(with_family_table(DOCUMENT.read_text(), members()))
+    """Write the tables into the document anew."""
+    DOCUMENT.write_text(with_family_tables(DOCUMENT.read_text(), members()))
 
 
 if __name__ == "__main__":
