@@ -19,7 +19,7 @@ from pilc_stream.codecs.views import ORDERS, ORIENTATIONS, views_of
 from pilc_stream.models.model import WaveModel, load_model
 from pilc_stream.models.shipped import preset_bytes
 from pilc_stream.models.spec import WaveSpec
-from pilc_stream.records.tiling import Tiling, default_lanes_log2
+from pilc_stream.records.tiling import MAX_TILE_LOG2, Tiling, default_lanes_log2
 
 SCOUT = "fast"
 LEAST_EDGE = 16
@@ -30,6 +30,7 @@ SHARES_BY_PRODUCTS = ((10_000, 1), (4_000, 4))
 two tenths of `default`, as much as `high` itself."""
 
 ORDERS_FROM_PRODUCTS = 40_000
+"""From how many on orders of the channels are tried as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class ViewSearch:
 
     def _best(self, engine: Engine, tiles: Sequence[Tile], choices: Sequence[Sequence[int]]) -> list[int]:
         """Of each tile's choices the one that the scout codes in the fewest bytes, the first of equals."""
-        lanes_log2 = [default_lanes_log2(Tiling(tile.shape[0], tile.shape[1], self.scout.tile_log2)) for tile in tiles]
+        lanes_log2 = [default_lanes_log2(Tiling(tile.shape[0], tile.shape[1], MAX_TILE_LOG2)) for tile in tiles]
         lengths = [
             [len(stream) for stream in self._coded(engine, self.scout, tiles, views, lanes_log2)]
             for views in zip(*choices, strict=True)
