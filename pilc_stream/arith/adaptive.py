@@ -17,10 +17,11 @@ fractions within +-2, features within +-508, at most 22 of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isqrt
 from typing import Any
 
 from pilc_stream.arith.context import CHANNELS, log_error
-from pilc_stream.arith.fixed import clamp, scaled_input
+from pilc_stream.arith.fixed import clamp, known, scaled_input
 
 WEIGHT_ONE = 1 << 14
 WEIGHT_LIMIT = 32767
@@ -96,14 +97,26 @@ def updated_weights(
     channel: int, weights: Sequence[Any], values: Sequence[Any], error: Any, exponent: Any
 ) -> list[Any]:
     """The weights after the pixel: `error` is pixel minus prediction, sixteenths of a level."""
-    power = REGULARISERS[channel] * len(values)
+    regulariser = REGULARISERS[channel] * len(values)
+    power = regulariser
     for value in values:
         power = power + value * value
     gain = (scaled_input(error, exponent) * (RECIPROCAL // power) * LEARNING_RATE + 32) >> 6
+    most = largest_change(regulariser)
     return [
-        clamp(weight + ((gain * value + 32) >> 6), -WEIGHT_LIMIT, WEIGHT_LIMIT)
+        clamp(weight + known((gain * value + 32) >> 6, -most, most), -WEIGHT_LIMIT, WEIGHT_LIMIT)
         for weight, value in zip(weights, values, strict=True)
     ]
+
+
+def largest_change(regulariser: int) -> int:
+    """How far an update moves a weight at most, before it is limited.
+
+    With the power ``regulariser + s``, where ``s`` is at least the square of the feature `v`, the gain is at most
+    ``127 RECIPROCAL LEARNING_RATE / 64 / (regulariser + v**2) + 1/2``. Times ``|v| / 64``, that is largest where
+    ``v**2`` is the regulariser; with features up to 508 the two roundings add less than 6.
+    """
+    return 127 * RECIPROCAL * LEARNING_RATE // (2 * 64 * 64 * isqrt(regulariser)) + 6
 
 
 def updated_average(index: int, average: Any, error: Any) -> Any:

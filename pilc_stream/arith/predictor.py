@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pilc_stream.arith.fixed import clamp, floor_log2, minimum
+from pilc_stream.arith.fixed import clamp, floor_log2, known, minimum
 
 SUB_PREDICTORS = 5
 ERROR_LIMIT = 255
@@ -58,8 +58,8 @@ def blend(predictions: Any, recent_errors: Any) -> Any:
     weight_sum = 0
     weighted_sum = 0
     for i in range(SUB_PREDICTORS):
-        u = minimum((recent_errors[i] + ERROR_REGULARISER) >> shift, 127)
+        u = known(minimum((recent_errors[i] + ERROR_REGULARISER) >> shift, 127), 8, 127)
         weight = 16384 // (u * u)
         weight_sum = weight_sum + weight
         weighted_sum = weighted_sum + weight * predictions[i]
-    return (4 * weighted_sum) // weight_sum
+    return known((4 * weighted_sum) // weight_sum, 0, 4080)

@@ -16,6 +16,8 @@ Tile = NDArray[np.uint8]
 Model = TypeVar("Model", contravariant=True)
 STATE_BYTES = 4
 WORD_BYTES = 2
+WORDS_BEHIND = 32
+"""Words of 0 behind those of streams taken at once, so that some may be read before it is known how many are."""
 
 
 class TileJob(NamedTuple):
@@ -44,6 +46,14 @@ class TileEngine(Protocol[Model]):
 
 Engine = TileEngine[WaveModel]
 """A backend of the wave codec."""
+
+
+@runtime_checkable
+class PlacingEngine(TileEngine[Model], Protocol[Model]):
+    """An engine that writes tiles to where they belong while its caches hold them."""
+
+    def decode_to_places(self, model: Model, jobs: Sequence[TileJob], places: Sequence[Tile]) -> None:
+        """Decode each tile to its place, uint8 `(h, w, channels)` of any strides."""
 
 
 @runtime_checkable
@@ -76,8 +86,8 @@ def split_stream(job: TileJob) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
 
 
 def split_streams(jobs: Sequence[TileJob]) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.int64]]:
-    """States `(tiles, lanes)` of streams of equally many lanes, the words of all one after the other and two of 0 more,
-    and how many words each has. Raises as `split_stream`, but takes small streams all at once."""
+    """States `(tiles, lanes)` of streams of equally many lanes, the words of all one after the other and
+    `WORDS_BEHIND` of 0, and how many words each has. Raises as `split_stream`, but takes small streams all at once."""
     state_bytes = STATE_BYTES << jobs[0].lanes_log2
     lengths = np.array([len(job.stream) for job in jobs], np.int64) - state_bytes
     if (lengths < 0).any() or (lengths % WORD_BYTES).any():
@@ -85,7 +95,7 @@ def split_streams(jobs: Sequence[TileJob]) -> tuple[NDArray[np.uint32], NDArray[
     states = np.frombuffer(b"".join([job.stream[:state_bytes] for job in jobs]), "<u4")
     if (states < STATE_LOW).any():
         _check_each(jobs)
-    words = b"".join([*(job.stream[state_bytes:] for job in jobs), bytes(2 * WORD_BYTES)])
+    words = b"".join([*(job.stream[state_bytes:] for job in jobs), bytes(WORDS_BEHIND * WORD_BYTES)])
     return states.reshape(len(jobs), -1), np.frombuffer(words, "<u2"), lengths // WORD_BYTES
 
 

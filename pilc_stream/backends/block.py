@@ -15,7 +15,7 @@ from pilc_stream.arith.perceptron import MEAN_HIGH, MEAN_LOW
 from pilc_stream.arith.predictor import SUB_PREDICTORS
 from pilc_stream.backends.lanes import I8, I16, I32, I64, POINTER
 from pilc_stream.backends.layout import QUAD, SIGNED_OFFSET, ScratchRows
-from pilc_stream.backends.narrow import Narrow
+from pilc_stream.backends.narrow import HIGH_16, LOW_16, MIRROR, Narrow
 from pilc_stream.backends.scalar import Index
 from pilc_stream.backends.vector import VectorBuilder
 
@@ -38,7 +38,7 @@ INPUT_LIMIT = 127
 
 POINTERS = (
     "pixels", "sub_errors", "errors", "states", "initial", "scratch", "parameters",
-    "rows", "symbols", "lasts", "lane_states", "words", "word_at", "below", "group", "intervals",
+    "rows", "steps", "symbols", "lasts", "lane_states", "words", "word_at", "below", "group", "intervals",
     "image", "offsets", "inputs", "values",
 )  # fmt: skip
 NUMBERS = (
@@ -47,7 +47,7 @@ NUMBERS = (
 )  # fmt: skip
 ARGUMENTS = (*POINTERS, *NUMBERS)
 """What every function of a walk is given, in this order. `ring`: pixels, sub_errors, errors and states, as `kernels`
-has it; `initial`: a state outside the tile. `rows`, `symbols`, `lasts`: see `tables`. `lane_states`,
+has it; `initial`: a state outside the tile. `rows`, `steps`, `symbols`, `lasts`: see `tables`. `lane_states`,
 `words`, `word_at`, `below`, `group`, `intervals`, `lanes`, `last_word`: see `decoding`. `image`, `offsets`,
 `period`, `period_rows`, `row_bytes`: see `walk`. `count`: elements of the step, whose first row is `first_row`."""
 
@@ -64,6 +64,12 @@ class Frame:
     def pointer(self, name: str) -> ir.Value:
         """An array's address."""
         return self.values[name]
+
+    def reread(self, name: str) -> None:
+        """Let what follows read an array as if it were another, so that nothing of it is read before a loop and kept
+        on the stack."""
+        kind = ir.FunctionType(POINTER, [POINTER])
+        self.values[name] = self.ir.asm(kind, "", "=r,0", [self.values[name]], True)
 
     def number(self, name: str) -> Index:
         """A number."""
@@ -115,12 +121,12 @@ class Block:
 
     def sub_error(self, c: int, i: int, dy: int, dx: int) -> Narrow:
         """A neighbour's recorded error of one sub-predictor."""
-        return self._from_ring("sub_errors", SUB_PLANES, c * SUB_PREDICTORS + i, (dy, dx), I8, (0, 255))
+        return self._from_ring("sub_errors", SUB_PLANES, c * SUB_PREDICTORS + i, (dy, dx), I16, (0, 255))
 
     def put_sub_error(self, c: int, i: int, value: Narrow) -> None:
         """Record a sub-predictor's error at the pixels themselves."""
         index = self.ring_index(SUB_PLANES, c * SUB_PREDICTORS + i, 0, 0).value
-        self.builder.store(value, self.frame.pointer("sub_errors"), index, I8)
+        self.builder.store(value, self.frame.pointer("sub_errors"), index, I16)
 
     def error(self, c: int, dy: int, dx: int) -> Narrow:
         """A neighbour's adaptive prediction minus its pixel, sixteenths of a level."""
@@ -132,12 +138,13 @@ class Block:
 
     def state(self, planes: int, plane: int, dy: int, dx: int, limits: tuple[int, int]) -> Narrow:
         """What a neighbour of the step before left to the adaptive units."""
-        return self._from_ring("states", planes, plane, (dy, dx), I16, limits, STATE_SLOTS)
+        mirrored = self._from_ring("states", planes, plane, (dy, dx), I16, (LOW_16, HIGH_16), STATE_SLOTS)
+        return Narrow.mirrored(mirrored, *limits)
 
     def put_state(self, planes: int, plane: int, value: Narrow) -> None:
         """Leave a weight or running mean to the next step."""
         index = self.ring_index(planes, plane, 0, 0, STATE_SLOTS).value
-        self.builder.store(value, self.frame.pointer("states"), index, I16)
+        self.builder.store(value ^ MIRROR, self.frame.pointer("states"), index, I16)
 
     def inside(self) -> Narrow:
         """1 for lanes that are pixels of this step, 0 for those behind the last."""

@@ -13,11 +13,14 @@ from pilc_stream.arith.context import CHANNELS
 from pilc_stream.arith.perceptron import MEAN_HIGH, MEAN_LOW, mean_centre, residual_symbol
 from pilc_stream.arith.rans import PRECISION_BITS, SLOT_MASK, WORD_BITS
 from pilc_stream.backends.block import Block, Frame
+from pilc_stream.backends.emitter import ZMM_WIDTH
 from pilc_stream.backends.lanes import I8, I16, I32, I64
 from pilc_stream.backends.layout import ScratchRows
+from pilc_stream.backends.narrow import Narrow
 from pilc_stream.backends.scalar import Index, counting, each_bit
-from pilc_stream.backends.tables import LARGEST_INDEX
+from pilc_stream.backends.tables import LARGEST_INDEX, OCTAVE_BITS, OCTAVES, SYMBOL_BITS
 from pilc_stream.backends.vector import VectorBuilder
+from pilc_stream.backends.words import WordAt, all_lanes, mask_of, store_lanes, word_ranks
 
 
 def whole_vectors(count: Index, width: int) -> Index:
@@ -35,13 +38,24 @@ def put_intervals(builder: VectorBuilder, frame: Frame, rows: ScratchRows, c: In
     with counting(b, count, width) as element:
         start = element * rows.count + c * width
         index = builder.load(scratch, (start + rows.table_index * width).value, I16, True, (0, LARGEST_INDEX))
-        row = builder.gather(frame.pointer("rows"), index.in_bits(32), 4)
+        row = row_start(builder, frame, index)
         mean = builder.load(scratch, (start + rows.means * width).value, I16, True, (MEAN_LOW, MEAN_HIGH))
         place = Block(builder, frame, rows, element).ring_index(CHANNELS, c, 0, 0)
         pixel = builder.load(frame.pointer("pixels"), place.value, I8, False)
         symbol = residual_symbol(pixel, mean_centre(mean))
         interval = builder.gather(frame.pointer("lasts"), b.add(row, symbol.in_bits(32)), 2)
         store_lanes(builder, interval, frame.pointer("intervals"), (intervals + element).value)
+
+
+def row_start(builder: VectorBuilder, frame: Frame, index: Narrow) -> ir.Value:
+    """The first entries of the table rows of indices."""
+    b = builder.ir
+    if builder.width != ZMM_WIDTH:
+        return builder.gather(frame.pointer("rows"), index.in_bits(32), 4)
+    octave = b.lshr(index.in_bits(16), ir.Constant(builder.half_vector, [OCTAVE_BITS] * builder.width))
+    shift, offset = (builder.permuted(frame.pointer("steps"), octave, k * OCTAVES) for k in (0, 1))
+    row = b.add(b.lshr(index.in_bits(16), shift), offset)
+    return b.shl(b.zext(row, builder.vector), all_lanes(builder, SYMBOL_BITS))
 
 
 def encode(builder: VectorBuilder, frame: Frame, at: Index, element: Index, stack: Sequence[ir.Value]) -> None:
@@ -81,45 +95,7 @@ def encode(builder: VectorBuilder, frame: Frame, at: Index, element: Index, stac
     words.keep()
 
 
-class WordAt:
-    """Where the words of a vector's tiles are up to: `value`, taken from memory and kept there in the end."""
-
-    def __init__(self, builder: VectorBuilder, frame: Frame, element: Index) -> None:
-        self._builder, self._base = builder, frame.pointer("word_at")
-        self._index = (element & (frame.number("word_period") - 1)).value
-        self.value = builder.load(self._base, self._index, I32).value
-
-    def keep(self) -> None:
-        """Write `value` back."""
-        store_lanes(self._builder, self.value, self._base, self._index)
-
-
-def word_ranks(builder: VectorBuilder, frame: Frame, needed: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """How many lanes of its tile before each lane need a word too, and how many words the tile takes."""
-    b = builder.ir
-    mask = mask_of(builder, needed)
-    bits = builder.splat(mask if builder.width == 32 else b.zext(mask, I32))
-    below, group = (b.and_(bits, builder.load(frame.pointer(table), I64(0), I32).value) for table in ("below", "group"))
-    name = f"llvm.ctpop.v{builder.width}i32"
-    return builder.intrinsic(name, builder.vector, [below]), builder.intrinsic(name, builder.vector, [group])
-
-
 def inside_lanes(builder: VectorBuilder, left: Index) -> ir.Value:
     """Which lanes are pixels of the step, if there are `left` from the first lane on."""
     lane = ir.Constant(builder.vector, list(range(builder.width)))
     return builder.ir.icmp_signed("<", lane, builder.splat(builder.ir.trunc(left.value, I32)))
-
-
-def mask_of(builder: VectorBuilder, truths: ir.Value) -> ir.Value:
-    """Truths as the bits of a number."""
-    return builder.ir.bitcast(truths, ir.IntType(builder.width))
-
-
-def all_lanes(builder: VectorBuilder, value: int) -> ir.Constant:
-    """A number in every lane."""
-    return ir.Constant(builder.vector, [value] * builder.width)
-
-
-def store_lanes(builder: VectorBuilder, value: ir.Value, base: ir.Value, index: ir.Value) -> None:
-    """Write a vector of 32-bit lanes."""
-    builder.ir.store(value, builder.address(base, index, I32), align=4)

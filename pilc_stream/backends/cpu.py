@@ -16,11 +16,13 @@ from pilc_stream.arith.context import CHANNELS, ROWS_ABOVE
 from pilc_stream.arith.rans import STATE_LOW
 from pilc_stream.backends.base import Tile, TileJob, check_ends, pack_stream, split_streams
 from pilc_stream.backends.block import ARGUMENTS, SLOTS, STATE_SLOTS, STRIDE, SUB_PLANES
+from pilc_stream.backends.emitter import VECTOR_WIDTHS
 from pilc_stream.backends.kernels import block_units
 from pilc_stream.backends.layout import ScratchRows, initial_state, pack_parameters
 from pilc_stream.backends.machine import CompiledModule, host_has_byte_dots, host_width, kept_code
+from pilc_stream.backends.memory import Memory, aligned
+from pilc_stream.backends.narrow import MIRROR
 from pilc_stream.backends.tables import Tables
-from pilc_stream.backends.vector import VECTOR_WIDTHS
 from pilc_stream.backends.walk import VALUES, WalkEmitter
 from pilc_stream.errors import DeviceError, FormatError
 from pilc_stream.models.model import WaveModel
@@ -59,28 +61,18 @@ class GangShape(NamedTuple):
         return self.height * self.row_bytes
 
 
-CACHE_LINE = 64
+class Gang(NamedTuple):
+    """Tiles coded in lockstep: their common shape and their indices."""
+
+    shape: GangShape
+    members: Sequence[int]
 
 
-def aligned(size: int, kind: type) -> NDArray[Any]:
-    """An array from the beginning of a cache line, with whatever was there: a vector in two lines costs twice."""
-    spare = np.empty(size * np.dtype(kind).itemsize + CACHE_LINE, np.uint8)
-    start = -spare.ctypes.data % CACHE_LINE
-    return spare[start : start + size * np.dtype(kind).itemsize].view(kind)
+DECODED_BEHIND = 3 * max(VECTOR_WIDTHS)
+"""Pixels behind the last of a step that decoding several vectors at once may read and write."""
 
-
-class Memory:
-    """Arrays that walks use again, since new memory from the system has to be cleared page by page."""
-
-    def __init__(self) -> None:
-        self._arrays: dict[str, NDArray[Any]] = {}
-
-    def array(self, name: str, size: int, kind: type) -> NDArray[Any]:
-        """At least `size` elements, with whatever was in them."""
-        if name not in self._arrays or len(self._arrays[name]) < size:
-            self._arrays[name] = aligned(size, kind)
-        return self._arrays[name]
-
+ROOM_BEHIND = 4
+"""Bytes behind a gang's tiles, for reading and writing four bytes at once."""
 
 Arguments = Mapping[str, NDArray[Any] | int]
 """Of a walk, by the names of `block.ARGUMENTS`."""
@@ -149,8 +141,9 @@ class CpuEngine:
             for tile, log2 in zip(tiles, lanes_log2, strict=True)
         ]
 
-        def code(shape: GangShape, members: Sequence[int]) -> None:
-            for index, stream in zip(members, _encode_gang(program, shape, [tiles[i] for i in members]), strict=True):
+        def code(gang: Gang) -> None:
+            streams = _encode_gang(program, gang.shape, [tiles[i] for i in gang.members])
+            for index, stream in zip(gang.members, streams, strict=True):
                 out[index] = stream
 
         self._for_each_gang(shapes, code)
@@ -158,16 +151,20 @@ class CpuEngine:
 
     def decode_tiles(self, model: WaveModel, jobs: Sequence[TileJob]) -> list[Tile]:
         """The tiles again."""
+        out: list[Tile] = [np.empty((job.height, job.width, job.channels), np.uint8) for job in jobs]
+        self.decode_to_places(model, jobs, out)
+        return out
+
+    def decode_to_places(self, model: WaveModel, jobs: Sequence[TileJob], places: Sequence[Tile]) -> None:
+        """The tiles again, each at its place: uint8 `(h, w, channels)` of any strides."""
         program = self._program(model)
-        out: list[Tile] = [np.empty(0, np.uint8)] * len(jobs)
         shapes = [GangShape(job.height, job.width, job.channels, job.lanes_log2) for job in jobs]
 
-        def code(shape: GangShape, members: Sequence[int]) -> None:
-            for index, tile in zip(members, _decode_gang(program, shape, [jobs[i] for i in members]), strict=True):
-                out[index] = tile
+        def code(gang: Gang) -> None:
+            members = gang.members
+            _decode_gang(program, gang.shape, [jobs[i] for i in members], [places[i] for i in members])
 
         self._for_each_gang(shapes, code)
-        return out
 
     def contexts(self, model: WaveModel, tiles: Sequence[Tile]) -> list[TileContext]:
         """What the perceptron of `model` would see at every pixel: the source of training data."""
@@ -175,18 +172,19 @@ class CpuEngine:
         out: dict[int, TileContext] = {}
         shapes = [GangShape(tile.shape[0], tile.shape[1], tile.shape[2], 0) for tile in tiles]
 
-        def look(shape: GangShape, members: Sequence[int]) -> None:
-            out.update(zip(members, _gang_contexts(program, shape, [tiles[i] for i in members]), strict=True))
+        def look(gang: Gang) -> None:
+            contexts = _gang_contexts(program, gang.shape, [tiles[i] for i in gang.members])
+            out.update(zip(gang.members, contexts, strict=True))
 
         self._for_each_gang(shapes, look)
         return [out[i] for i in range(len(tiles))]
 
-    def _for_each_gang(self, shapes: Sequence[GangShape], code: Callable[[GangShape, Sequence[int]], None]) -> None:
+    def _for_each_gang(self, shapes: Sequence[GangShape], code: Callable[[Gang], None]) -> None:
         """Group equal shapes into gangs and code each; several at once where there are threads."""
         by_shape: dict[GangShape, list[int]] = {}
         for index, shape in enumerate(shapes):
             by_shape.setdefault(shape, []).append(index)
-        gangs = []
+        gangs: list[Gang] = []
         for shape, members in by_shape.items():
             # No more than leaves work for every thread.
             share = -(-len(members) // self.threads)
@@ -195,16 +193,16 @@ class CpuEngine:
             while first < len(members):
                 # Powers of two, so that lanes of tiles and of vectors fall together.
                 size = 1 << (min(largest, len(members) - first).bit_length() - 1)
-                gangs.append((shape, members[first : first + size]))
+                gangs.append(Gang(shape, members[first : first + size]))
                 first += size
         if self.threads == 1 or len(gangs) < 2:
             for gang in gangs:
-                code(*gang)
+                code(gang)
             return
         # Large gangs first, so that no thread begins a long one when the others are done.
-        gangs.sort(key=lambda gang: -gang[0].height * gang[0].width * len(gang[1]))
+        gangs.sort(key=lambda gang: -gang.shape.height * gang.shape.width * len(gang.members))
         with ThreadPoolExecutor(min(self.threads, len(gangs))) as pool:
-            for done in [pool.submit(code, *gang) for gang in gangs]:
+            for done in [pool.submit(code, gang) for gang in gangs]:
                 done.result()
 
     def _program(self, model: WaveModel) -> Program:
@@ -215,7 +213,7 @@ class CpuEngine:
                 parameters=packed.values,
                 tables=Tables(model.cdf, model.row_of),
                 rows=ScratchRows(model.spec),
-                initial_state=initial_state(model.spec),
+                initial_state=initial_state(model.spec) ^ MIRROR,
                 width=self.width,
                 idle=self._idle,
             )
@@ -240,32 +238,39 @@ def _compiled(
 def _common(program: Program, memory: Memory, shape: GangShape, gang: int) -> Arguments:
     """What every walk over a gang of so many tiles (a power of two) is given: ring, scratch, tables, places."""
     widest = min(shape.height, (shape.width + 1) // 2) * gang
-    blocks = -(-widest // program.width)
+    blocks = -(-(widest + DECODED_BEHIND) // program.width)
     planes = SLOTS * STRIDE
     row_bytes = shape.row_bytes - 2 * shape.channels
     period = max(gang, program.width)
-    element = np.arange(period)
-    offsets = element % gang * shape.tile_bytes + element // gang * row_bytes
     return {
-        "pixels": memory.array("pixels", CHANNELS * planes, np.uint8),
-        "sub_errors": memory.array("sub_errors", SUB_PLANES * planes, np.uint8),
+        "pixels": memory.array("pixels", CHANNELS * planes + DECODED_BEHIND, np.uint8),
+        "sub_errors": memory.array("sub_errors", SUB_PLANES * planes, np.int16),
         "errors": memory.array("errors", CHANNELS * planes, np.int16),
         "states": memory.array("states", STATE_SLOTS * len(program.initial_state) * STRIDE, np.int16),
         "initial": program.initial_state,
         "scratch": memory.array("scratch", blocks * program.rows.count * program.width, np.int16),
         "parameters": program.parameters,
         "rows": program.tables.rows,
+        "steps": program.tables.steps,
         "symbols": program.tables.symbols,
         "lasts": program.tables.lasts,
         "gang": gang,
         "height": shape.height,
         "width": shape.width,
-        "offsets": offsets.astype(np.int32),
+        "offsets": _offsets(period, gang, shape.tile_bytes, row_bytes),
         "period": period,
         "period_log2": period.bit_length() - 1,
         "period_bytes": period // gang * row_bytes,
         "row_bytes": row_bytes,
     }
+
+
+@lru_cache(maxsize=64)
+def _offsets(period: int, gang: int, tile_bytes: int, row_bytes: int) -> NDArray[np.int32]:
+    """Where the pixels of a step lie from its first on, a row further for each gang."""
+    element = np.arange(period)
+    offsets: NDArray[np.int32] = (element % gang * tile_bytes + element // gang * row_bytes).astype(np.int32)
+    return offsets
 
 
 class GangCoder:
@@ -275,8 +280,7 @@ class GangCoder:
         """`word_at`: where each tile's words begin, or end if they are yet to be put."""
         lanes = gang << shape.lanes_log2
         width = min(program.width, lanes)
-        lane = np.arange(width)
-        same = lane[:, None] % gang == lane % gang
+        below, group = _lane_groups(width, gang)
         period = max(gang, width)
         # A vector may reach behind the last state.
         all_states = aligned(max(lanes, program.width), np.uint32)
@@ -288,10 +292,18 @@ class GangCoder:
             "lane_states": all_states,
             "word_at": self.word_at,
             "word_period": period,
-            "below": _bits(same & (lane < lane[:, None])),
-            "group": _bits(same),
+            "below": below,
+            "group": group,
             "lanes": lanes,
         }
+
+
+@lru_cache(maxsize=64)
+def _lane_groups(width: int, gang: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """For each lane of a vector, as bits: the lanes of the same tile before it, and all lanes of that tile."""
+    lane = np.arange(width)
+    same = lane[:, None] % gang == lane % gang
+    return _bits(same & (lane < lane[:, None])), _bits(same)
 
 
 def _bits(members: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -300,10 +312,15 @@ def _bits(members: NDArray[np.bool_]) -> NDArray[np.int32]:
     return bits
 
 
+def _image(memory: Memory, shape: GangShape, gang: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Memory for tiles one after the other, with room behind the last; and all their rows `(gang, h, row bytes)`."""
+    image = memory.array("image", gang * shape.tile_bytes + ROOM_BEHIND, np.uint8)
+    return image, image[: gang * shape.tile_bytes].reshape(gang, shape.height, shape.row_bytes)
+
+
 def _gathered(memory: Memory, shape: GangShape, tiles: Sequence[Tile]) -> NDArray[np.uint8]:
-    """Tiles one after the other, with room behind the last for reading four bytes at once."""
-    image = memory.array("image", len(tiles) * shape.tile_bytes + 4, np.uint8)
-    rows = image[: len(tiles) * shape.tile_bytes].reshape(len(tiles), shape.height, shape.row_bytes)
+    """Tiles one after the other."""
+    image, rows = _image(memory, shape, len(tiles))
     for g, tile in enumerate(tiles):
         rows[g, :, : shape.width * shape.channels] = tile.reshape(shape.height, -1)
     return image
@@ -345,21 +362,21 @@ def _gang_contexts(program: Program, shape: GangShape, tiles: Sequence[Tile]) ->
     ]
 
 
-def _decode_gang(program: Program, shape: GangShape, jobs: Sequence[TileJob]) -> list[Tile]:
+def _decode_gang(program: Program, shape: GangShape, jobs: Sequence[TileJob], places: Sequence[Tile]) -> None:
     gang = len(jobs)
     states, words, lengths = split_streams(jobs)
     ends = np.cumsum(lengths)
     coder = GangCoder(program, shape, gang, ends - lengths)
     coder.states[:] = states.T
-    image = np.empty(gang * shape.tile_bytes + 4, np.uint8)
     with program.memory() as memory:
+        image, rows = _image(memory, shape, gang)
         common = _common(program, memory, shape, gang)
         given: Arguments = {"words": words, "last_word": int(ends[-1]), "image": image}
         program.run("decode", shape, {**common, **coder.arguments, **given})
-    used = coder.word_at[:gang] - (ends - lengths)
-    if (used > lengths).any():
-        raise FormatError("tile: the words end before the pixels do; the stream is damaged")
-    check_ends(coder.states.T, used, lengths)
-    rows = image[: gang * shape.tile_bytes].reshape(gang, shape.height, shape.row_bytes)
-    pixels = rows[:, :, : shape.width * shape.channels]
-    return list(pixels.reshape(gang, shape.height, shape.width, shape.channels))
+        used = coder.word_at[:gang] - (ends - lengths)
+        if (used > lengths).any():
+            raise FormatError("tile: the words end before the pixels do; the stream is damaged")
+        check_ends(coder.states.T, used, lengths)
+        pixels = rows[:, :, : shape.width * shape.channels].reshape(gang, shape.height, shape.width, shape.channels)
+        for place, tile in zip(places, pixels, strict=True):
+            place[...] = tile

@@ -19,18 +19,28 @@ from pilc_stream.arith.context import CHANNELS
 from pilc_stream.arith.perceptron import MEAN_HIGH, MEAN_LOW, mean_centre, symbol_pixel
 from pilc_stream.arith.rans import PRECISION_BITS, SLOT_MASK, STATE_LOW, WORD_BITS
 from pilc_stream.backends.block import Block, Frame
-from pilc_stream.backends.coder import WordAt, all_lanes, inside_lanes, mask_of, store_lanes, word_ranks
+from pilc_stream.backends.coder import inside_lanes, row_start
+from pilc_stream.backends.emitter import ZMM_WIDTH
 from pilc_stream.backends.lanes import I8, I16, I32, I64
 from pilc_stream.backends.layout import ScratchRows
 from pilc_stream.backends.narrow import Narrow
 from pilc_stream.backends.scalar import Index, counting, each_bit
 from pilc_stream.backends.tables import BUCKET_BITS, LARGEST_INDEX, LOOK_AHEAD, SYMBOLS
 from pilc_stream.backends.vector import VectorBuilder
+from pilc_stream.backends.words import DealtWords, WordAt, Words, all_lanes, mask_of, store_lanes
+
+DEALT_GANGS = (4, 2, 1)
 
 
 def decode_step(builder: VectorBuilder, frame: Frame, rows: ScratchRows, c: Index) -> None:
     """Decode a channel of all pixels of a step into the ring."""
-    width, count, lanes, gang = builder.width, frame.number("count"), frame.number("lanes"), frame.number("gang")
+    width, count, gang = builder.width, frame.number("count"), frame.number("gang")
+    lanes = frame.number("lanes")
+    if width == ZMM_WIDTH:
+        for tiles in DEALT_GANGS:
+            dealt = gang.equals(tiles) & lanes.equals(tiles * width)
+            _decode_dealt(builder, frame, rows, c, tiles, count * dealt)
+            lanes = lanes * (1 - dealt)
     done = count - count
     # As many vectors at once as their lanes are different, then one by one, then parts of vectors.
     for vectors, one_place in ((4, True), (2, True), (2, False), (1, True)):
@@ -42,26 +52,50 @@ def decode_step(builder: VectorBuilder, frame: Frame, rows: ScratchRows, c: Inde
         groups = ((count - done + (width - 1)) >> (together.bit_length() - 1)) * suits
         with counting(builder.ir, groups) as number:
             first = done + number * together
-            _decode(builder, frame, rows, c, [first + k * width for k in range(vectors)], width, one_place)
+            elements = [first + k * width for k in range(vectors)]
+            _decode(builder, frame, rows, c, elements, width, elements[:1] if one_place else elements)
         done = done + groups * together
     few = width >> 1
     while few:
         with counting(builder.ir, count * lanes.equals(few), few) as element:
-            _decode(builder, frame, rows, c, [element], few, True)
+            _decode(builder, frame, rows, c, [element], few, [element])
         few >>= 1
+
+
+def _decode_dealt(
+    builder: VectorBuilder, frame: Frame, rows: ScratchRows, c: Index, tiles: int, count: Index
+) -> None:  # fmt: skip
+    """Decode `count` pixels of a gang of so many tiles with sixteen lanes each."""
+    width = builder.width
+    left, first = (count + (width - 1)) >> (width.bit_length() - 1), count - count
+    vectors = tiles
+    while vectors:
+        # Of the last four, three are decoded as four.
+        groups = (left + int(vectors > 2)) >> (vectors.bit_length() - 1)
+        with counting(builder.ir, groups) as number:
+            start = first + number * (vectors * width)
+            _decode(builder, frame, rows, c, [start + k * width for k in range(vectors)], width, tiles)
+        first, left = first + groups * (vectors * width), left - groups * vectors
+        left = left * (left > 0)
+        vectors >>= 1
 
 
 def _decode(
     builder: VectorBuilder, frame: Frame, rows: ScratchRows, c: Index, elements: Sequence[Index], lanes: int,
-    one_place: bool
+    words: int | Sequence[Index]
 ) -> None:  # fmt: skip
-    """Decode vectors of so many lanes; `one_place`: their words come after each other."""
+    """Decode vectors of so many lanes; `words`: the elements that say where vectors' words are, if there are fewer
+    than vectors by turns; or how many tiles words are dealt to."""
     whole = builder.width
     with builder.lanes_of(lanes):
         vectors = [_Symbols(builder, frame, rows, c, element, whole) for element in elements]
         _in_turn([vector.look() for vector in vectors])
         _search(builder, frame, vectors)
-        places = [WordAt(builder, frame, element) for element in (elements[:1] if one_place else elements)]
+        places: list[Words] = (
+            [DealtWords(builder, frame, words)]
+            if isinstance(words, int)
+            else [WordAt(builder, frame, element) for element in words]
+        )
         _in_turn([vector.finish(places[k % len(places)]) for k, vector in enumerate(vectors)])
         for place in places:
             place.keep()
@@ -92,8 +126,11 @@ class _Symbols:
         """Symbols, frequencies and offsets as the first look finds them; `missing` where it does not."""
         builder, frame = self._builder, self._frame
         b, scratch = builder.ir, frame.pointer("scratch")
+        self._inside = inside_lanes(builder, frame.number("count") - self._element)
         index = builder.load(scratch, self._table_index.value, I16, True, (0, LARGEST_INDEX))
-        self.row = builder.gather(frame.pointer("rows"), index.in_bits(32), 4)
+        # Behind the step's last pixel there may be anything.
+        known = b.select(self._inside, index.value, ir.Constant(index.value.type, [0] * builder.width))
+        self.row = row_start(builder, frame, Narrow(builder, known, 0, LARGEST_INDEX))
         yield
         self._state_at = (self._element & (frame.number("lanes") - 1)).value
         self._state = builder.load(frame.pointer("lane_states"), self._state_at, I32).value
@@ -121,12 +158,11 @@ class _Symbols:
         self.frequency = b.and_(b.sub(last, before), all_lanes(builder, SLOT_MASK))
         offset = b.sub(b.sub(self.slot, before), all_lanes(builder, 1))
         self.offset = b.and_(offset, all_lanes(builder, SLOT_MASK))
-        self._inside = inside_lanes(builder, frame.number("count") - self._element)
         none = b.icmp_unsigned(">", self.slot, ends[3])
         self.missing = b.and_(b.and_(none, beyond[1]), self._inside)
         yield
 
-    def finish(self, words: WordAt) -> Iterator[None]:
+    def finish(self, words: Words) -> Iterator[None]:
         """Move the states on, refill them with words, and write the pixels."""
         builder, frame = self._builder, self._frame
         b = builder.ir
@@ -134,12 +170,7 @@ class _Symbols:
         moved = b.add(b.mul(self.frequency, high), self.offset)
         needed = b.and_(b.icmp_unsigned("<", moved, all_lanes(builder, STATE_LOW)), self._inside)
         yield
-        rank, taken = word_ranks(builder, frame, needed)
-        position = b.add(words.value, rank)
-        words.value = b.add(words.value, taken)
-        limit = builder.splat(b.trunc(frame.values["last_word"], I32))
-        position = b.select(b.icmp_signed(">", position, limit), limit, position)
-        word = b.and_(builder.gather(frame.pointer("words"), position, 2), all_lanes(builder, SLOT_MASK))
+        word = words.take(needed)
         yield
         mean = builder.load(frame.pointer("scratch"), self._mean.value, I16, True, (MEAN_LOW, MEAN_HIGH))
         value = symbol_pixel(Narrow(builder, self.symbol, 0, SYMBOLS - 1), mean_centre(mean))

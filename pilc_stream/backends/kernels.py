@@ -47,10 +47,10 @@ from pilc_stream.arith.perceptron import (
 )
 from pilc_stream.arith.predictor import SUB_PREDICTORS, sub_prediction_error, sub_predictions
 from pilc_stream.backends.block import LARGEST_ERROR, Block
+from pilc_stream.backends.emitter import ZMM_WIDTH
 from pilc_stream.backends.lanes import I64
 from pilc_stream.backends.layout import QUAD, SIGNED_OFFSET, ScratchRows, initial_state, quad_count, state_offset
 from pilc_stream.backends.narrow import Narrow
-from pilc_stream.backends.vector import ZMM_WIDTH
 from pilc_stream.models.spec import WaveSpec
 
 LARGEST_AVERAGE = AVERAGE_ONE * LARGEST_ERROR

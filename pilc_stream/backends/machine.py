@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import llvmlite
@@ -35,6 +36,12 @@ def host_has_byte_dots(width: int) -> bool:
     if width == 16:
         return bool(features.get("avx512vnni"))
     return width == 8 and bool(features.get("avx512vnni") and features.get("avx512vl"))
+
+
+@cache
+def host_permutes_bytes() -> bool:
+    """Whether this machine looks up 64 bytes in two registers with one instruction."""
+    return bool(llvm.get_host_cpu_features().get("avx512vbmi"))
 
 
 def _target_machine() -> llvm.TargetMachine:

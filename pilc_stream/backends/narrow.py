@@ -9,15 +9,20 @@ instruction, and so is the mean ``(a + b) >> 1``, whose sum would not fit.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
 
 from pilc_stream.arith.fixed import log2_eighths
-from pilc_stream.backends.lanes import FLOAT, Lanes
+from pilc_stream.backends.lanes import FLOAT, I1, Lanes
+from pilc_stream.backends.products import clamped_sum, scaled_product, sum_of_products
 
 LOW_16, HIGH_16 = -(1 << 15), (1 << 15) - 1
 LOW_32, HIGH_32 = -(1 << 31), (1 << 31) - 1
+MIRROR = HIGH_16
+"""What turns signed integers of 16 bits into unsigned ones in reverse order, and back, by an exclusive or."""
+
 LOOKUP_ENTRIES = 128
 FLOAT_MANTISSA = 23
 FLOAT_EIGHTHS_OF_ONE = 127 * 8
@@ -27,7 +32,11 @@ FLOAT_EIGHTHS_OF_ONE = 127 * 8
 class Narrow(Lanes):
     """A vector of integers in ``[low, high]``, in lanes of 16 or 32 bits; operators emit code."""
 
-    def __init__(self, builder: Any, value: ir.Value | int, low: int = LOW_32, high: int = HIGH_32) -> None:
+    def __init__(
+        self, builder: Any, value: ir.Value | int | Callable[[], ir.Value], low: int = LOW_32, high: int = HIGH_32
+    ) -> None:
+        """`value`: a function where the vector is emitted when it is asked for."""
+        self._value: Any = None
         super().__init__(builder, value)
         if low < LOW_32 or high > HIGH_32:
             # Beyond 32 bits values wrap around, which is meant where bits are put together.
@@ -35,10 +44,34 @@ class Narrow(Lanes):
         self.low, self.high = low, high
         self._converted: ir.Value | None = None
         self._root: Narrow | None = None
+        self._factors: tuple[Narrow, Narrow] | None = None
+        self._mirrored: ir.Value | None = None
+        self._products: list[tuple[Narrow, Narrow]] = []
+        self._beside: list[Narrow] = []
+        self._rounded: tuple[Narrow, Narrow, int] | None = None
+        self._floored: tuple[tuple[Narrow, Narrow], Narrow] | None = None
         self._terms: tuple[Narrow, Narrow] | None = None
         self._summands: tuple[Narrow, Narrow] | None = None
         self._condition: tuple[str, Narrow, Narrow, ir.Value] | None = None
         self._gated: tuple[Narrow, tuple[str, Narrow, Narrow, ir.Value]] | None = None
+
+    @classmethod
+    def mirrored(cls, mirrored: Narrow, low: int, high: int) -> Narrow:
+        """The values in ``[low, high]`` of which `mirrored` holds ``value ^ MIRROR``."""
+        result = cls(mirrored.builder, lambda: (mirrored ^ MIRROR).value, low, high)
+        result._mirrored = mirrored.value
+        return result
+
+    @property
+    def value(self) -> Any:
+        """The vector, or the number that a constant has in every lane."""
+        if callable(self._value):
+            self._value = self._value()
+        return self._value
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self._value = value
 
     @property
     def constant(self) -> bool:
@@ -54,6 +87,11 @@ class Narrow(Lanes):
     def halved(self) -> bool:
         """Whether the lanes have 16 bits."""
         return not self.constant and self.value.type == self.builder.half_vector
+
+    @property
+    def short(self) -> bool:
+        """Whether the lanes have 16 bits, which hold every value that there can be."""
+        return self.halved and self.fits
 
     def in_bits(self, bits: int) -> ir.Value:
         """The vector with lanes of 16 bits (which must hold the values) or 32."""
@@ -91,7 +129,14 @@ class Narrow(Lanes):
                 second, taken = difference._terms or (None, None)
                 if second is not None and _same(taken, first):
                     return first._chosen(second, condition)
-        result = self._emit(self.builder.ir.add, y, self.low + y.low, self.high + y.high)
+        low, high = self.low + y.low, self.high + y.high
+        products = self._products + y._products
+        beside = [term for x in (self, y) for term in (x._beside if x._products else [x])]
+        if products and not (low >= LOW_16 and high <= HIGH_16):
+            result = Narrow(self.builder, partial(sum_of_products, self.builder, products, beside), low, high)
+        else:
+            result = self._emit(self.builder.ir.add, y, low, high)
+        result._products, result._beside = products, beside if products else []
         result._summands = self, y
         return result
 
@@ -104,6 +149,10 @@ class Narrow(Lanes):
             operator = {"<": ">", ">": "<"}.get(operator, "")
         elif not (_same(x, second) and _same(y, self)):
             operator = ""
+        if operator == "<" and self._floored is not None and second.constant and second.fits:
+            terms, floor = self._floored
+            value = clamped_sum(self.builder, terms, floor, second)
+            return Narrow(self.builder, value, min(self.low, second.low), min(self.high, second.high))
         if operator == "<":
             low, high, name = min(self.low, second.low), min(self.high, second.high), "smin"
         elif operator == ">":
@@ -115,7 +164,11 @@ class Narrow(Lanes):
         value = self.builder.intrinsic(
             f"llvm.{name}.v{self.builder.width}i{bits}", kind, [self.in_bits(bits), second.in_bits(bits)]
         )
-        return Narrow(self.builder, value, low, high)
+        result = Narrow(self.builder, value, low, high)
+        sums = self._summands
+        if operator == ">" and sums is not None and sums[0].short and sums[1].short and second.constant:
+            result._floored = (sums, second) if second.fits else None
+        return result
 
     def __sub__(self, other: Lanes | int) -> Narrow:
         y = self._of(other)
@@ -138,9 +191,23 @@ class Narrow(Lanes):
             largest = max(-self.low, self.high)
             square = self._emit(self.builder.ir.mul, y, max(0, self.low) ** 2, largest**2)
             square._root = self
+            square._remember_factors(y, self)
             return square
         corners = [a * b for a in (self.low, self.high) for b in (y.low, y.high)]
-        return self._emit(self.builder.ir.mul, y, min(corners), max(corners))
+        result = self._emit(self.builder.ir.mul, y, min(corners), max(corners))
+        result._remember_factors(self, y)
+        return result
+
+    def _in_half(self) -> Narrow:
+        return Narrow(self.builder, self.in_bits(16), self.low, self.high)
+
+    def _remember_factors(self, a: Narrow, b: Narrow) -> None:
+        if not self.builder.multiplies_halves or a.constant or b.constant:
+            return
+        if a.short and b.short:
+            self._products = [(a, b)]
+        if a.short or b.short:
+            self._factors = (a, b) if b.short else (b, a)
 
     __rmul__ = __mul__
 
@@ -161,16 +228,27 @@ class Narrow(Lanes):
     def __rshift__(self, other: Lanes | int) -> Narrow:
         y = self._of(other)
         if y.low < 0 or y.high > 31:
-            return self._emit(self.builder.ir.ashr, y, self.low, self.high, 32)
+            return self._emit(self.builder.shifted_right, y, self.low, self.high, 32)
         corners = [a >> b for a in (self.low, self.high) for b in (y.low, y.high)]
         low, high = min(corners), max(corners)
         if y.value == 1 and self._summands is not None and not self.halved:
             a, b = self._summands
+            if a._mirrored is not None and b._mirrored is not None:
+                # Rounded up in the reverse order: one instruction of unsigned lanes.
+                mean = self.builder.upper_mean(a._mirrored, b._mirrored)
+                return Narrow.mirrored(Narrow(self.builder, mean, LOW_16, HIGH_16), low, high)
             if a.halved and b.halved and low >= LOW_16 and high <= HIGH_16:
                 emit = self.builder.ir
                 half = emit.ashr(emit.xor(a.value, b.value), ir.Constant(a.value.type, [1] * self.builder.width))
                 return Narrow(self.builder, emit.add(emit.and_(a.value, b.value), half), low, high)
-        return self._emit(self.builder.ir.ashr, y, low, high, self._shift_bits(y, True))
+        bits = self._shift_bits(y, True)
+        shift = self.builder.ir.ashr if y.constant or bits == 16 else self.builder.shifted_right
+        result = self._emit(shift, y, low, high, bits)
+        if self._summands is not None and 0 < y.low == y.high <= 16:
+            product, half = self._summands
+            if product._factors is not None and half.constant and half.low == 1 << (y.low - 1):
+                result._rounded = *product._factors, y.low
+        return result
 
     def __and__(self, other: Lanes | int) -> Narrow:
         y = self._of(other)
@@ -184,6 +262,9 @@ class Narrow(Lanes):
         if self.low >= 0 and y.low >= 0:
             low, high = 0, (1 << max(self.high.bit_length(), y.high.bit_length())) - 1
         return self._emit(self.builder.ir.or_, y, low, high)
+
+    def __xor__(self, other: Lanes | int) -> Narrow:
+        return self._emit(self.builder.ir.xor, self._of(other), LOW_16, HIGH_16, 16)
 
     def _float(self) -> ir.Value:
         return self.builder.ir.sitofp(self.in_bits(32), ir.VectorType(FLOAT, self.builder.width))
@@ -199,11 +280,12 @@ class Narrow(Lanes):
             and y._root.low >= 0
             and y._root.high < LOOKUP_ENTRIES
         ):
-            # Few enough to look them up; where the root is 0 nothing is defined.
-            table = [self.low // max(1, root * root) for root in range(LOOKUP_ENTRIES)]
+            # Few enough to look them up; below the least root nothing is asked, and at 0 nothing is defined.
+            least, most = max(1, y._root.low), y._root.high
+            table = [self.low // (root if root >= least else most) ** 2 for root in range(LOOKUP_ENTRIES)]
             if max(table) <= HIGH_16:
                 looked_up = self.builder.lookup(table, y._root.in_bits(16))
-                return Narrow(self.builder, looked_up, self.low // max(1, y.high), table[max(1, y._root.low)])
+                return Narrow(self.builder, looked_up, table[most], table[least])
         value = emit.fptosi(emit.fdiv(self._float(), y._float()), self.builder.vector)
         return Narrow(self.builder, value, max(0, self.low) // max(1, y.high), self.high // max(1, y.low))
 
@@ -218,14 +300,31 @@ class Narrow(Lanes):
 
     def _compare(self, operator: str, other: Lanes | int) -> Narrow:
         y = self._of(other)
+        spare = self.high.bit_length() - HIGH_16.bit_length()
+        if spare > 0 and self.low >= 0 and y.constant and operator == ">=" and y.low % (1 << spare) == 0 and y.low >= 0:
+            # Nothing of what the bits below say is asked.
+            return (self >> spare).known(0, HIGH_16)._in_half()._compare(operator, y.low >> spare)
         bits = self._bits(y, True)
         condition = self.builder.ir.icmp_signed(operator, self.in_bits(bits), y.in_bits(bits))
         result = Narrow(self.builder, self.builder.ir.zext(condition, self.builder.half_vector), 0, 1)
         result._condition = operator, self, y, condition
         return result
 
+    def known(self, low: int, high: int) -> Narrow:
+        """This, in lanes of 32 bits or 16 as it is, where it is proved to lie in ``[low, high]``."""
+        low, high = max(low, self.low), min(high, self.high)
+        if self._rounded is not None and low >= LOW_16 and high <= HIGH_16:
+            return Narrow(self.builder, scaled_product(self.builder, *self._rounded), low, high)
+        return Narrow(self.builder, self.value, low, high)
+
     def floor_log2(self) -> Narrow:
-        """What `arith.fixed.floor_log2` gives: the exponent of the value as a float, exact below ``2**24``."""
+        """What `arith.fixed.floor_log2` gives: the highest bit, or the exponent of the value as a float, exact below
+        ``2**24``."""
+        if self.builder.counts_zeros:
+            name, emit = f"llvm.ctlz.v{self.builder.width}i32", self.builder.ir
+            zeros = self.builder.intrinsic(name, self.builder.vector, [self.in_bits(32), ir.Constant(I1, 1)])
+            highest = emit.sub(ir.Constant(self.builder.vector, [31] * self.builder.width), zeros)
+            return Narrow(self.builder, highest, max(self.low, 1).bit_length() - 1, max(self.high, 1).bit_length() - 1)
         eighths = self.log2_eighths()
         return eighths >> 3
 

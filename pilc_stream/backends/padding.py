@@ -33,7 +33,7 @@ class Padding:
         elements = (self._height + ROWS_ABOVE) * self._gang + self._slack
         for ring, planes, size, value in (
             ("pixels", SLOTS * CHANNELS, 1, BEFORE_FIRST),
-            ("sub_errors", SLOTS * SUB_PLANES, 1, 0),
+            ("sub_errors", SLOTS * SUB_PLANES, 2, 0),
             ("errors", SLOTS * CHANNELS, 2, 0),
         ):
             with counting(self._ir, planes) as plane:
@@ -75,10 +75,10 @@ class Padding:
         with b.if_then(ended.condition):
             # Right of a row that has ended: the ring still holds what was recorded a turn of the ring ago.
             slot, at = step & (SLOTS - 1), (y + ROWS_ABOVE) * self._gang
-            for ring, planes, size in (("sub_errors", SUB_PLANES, 1), ("errors", CHANNELS, 2)):
+            for ring, planes in (("sub_errors", SUB_PLANES), ("errors", CHANNELS)):
                 with counting(b, planes) as plane:
                     place = (slot * planes + plane) * STRIDE + at
-                    self._fill(ring, self._gang * size, 0, place * size)
+                    self._fill(ring, self._gang * 2, 0, place * 2)
             self._initial_states(step, at, self._gang)
         following = (step + 1) >> 1
         begins = (step & 1) & (following < self._height)

@@ -1,4 +1,4 @@
-"""Functions over vectors, emitted as LLVM: loads, stores, loops and dot products of traced lanes.
+"""Operations on vectors, emitted as LLVM, that an instruction is chosen for: packing, dot products, tables.
 
 One source for AVX2, AVX-512 and NEON: what LLVM has for all of them is emitted as such, and what only one has (dot
 products of bytes, packing with saturation, gathers) comes with a form for the others.
@@ -6,139 +6,33 @@ products of bytes, packing with saturation, gathers) comes with a form for the o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from llvmlite import ir
 
-from pilc_stream.backends.lanes import I1, I8, I16, I32, I64, POINTER, Lanes
-from pilc_stream.backends.narrow import HIGH_16, HIGH_32, LOW_16, LOW_32, Narrow
-from pilc_stream.backends.scalar import on_stack
-
-VECTOR_WIDTHS = (1, 4, 8, 16)
-"""Lanes of 32 bits that functions are emitted for; 1 is plain scalar code, and 4 needs nothing but what LLVM has for
-every machine."""
-
-ZMM_WIDTH, YMM_WIDTH = 16, 8
+from pilc_stream.backends.emitter import YMM_WIDTH, ZMM_WIDTH, Emitter, every_lane
+from pilc_stream.backends.lanes import I1, I8, I16, I32, I64
+from pilc_stream.backends.narrow import Narrow
 
 
-class VectorBuilder:
-    """Emits one function over vectors of `width` lanes."""
+class VectorBuilder(Emitter):
+    """Emits one function over vectors; adds packing, dot products and looks into tables."""
 
-    def __init__(
-        self,
-        module: ir.Module,
-        name: str,
-        argument_types: Sequence[ir.Type],
-        width: int,
-        byte_dots: bool = False,
-    ) -> None:
-        """`byte_dots`: multiply quads of bytes with one instruction (VNNI)."""
-        self.byte_dots = byte_dots
-        self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), argument_types), name)
-        for argument in self.function.args:
-            if argument.type == POINTER:
-                argument.add_attribute("noalias")
-        self.ir = ir.IRBuilder(self.function.append_basic_block("entry"))
-        self._stack: dict[tuple[int, int], ir.Value] = {}
-        self._set_width(width)
+    def shifted_right(self, value: ir.Value, amount: ir.Value) -> ir.Value:
+        """Lanes of 32 bits, shifted by as many bits each as `amount` says, copying the sign.
 
-    def _set_width(self, width: int) -> None:
-        self.width = width
-        self.vector, self.half_vector = ir.VectorType(I32, width), ir.VectorType(I16, width)
+        Asked for by name, since LLVM fetches an amount that is the same for all lanes into a register of its own.
+        """
+        name = {ZMM_WIDTH: "llvm.x86.avx512.psrav.d.512", YMM_WIDTH: "llvm.x86.avx2.psrav.d.256"}.get(self.width)
+        if name is None or not self._on_x86:
+            return self.ir.ashr(value, amount)
+        return self.intrinsic(name, self.vector, [value, amount])
 
-    @contextmanager
-    def lanes_of(self, width: int) -> Iterator[None]:
-        """Emit for vectors of another width meanwhile."""
-        usual = self.width
-        self._set_width(width)
-        yield
-        self._set_width(usual)
-
-    @property
-    def shifts_halves(self) -> bool:
-        """Whether lanes of 16 bits can be shifted by different amounts; AVX2 shifts lanes of 32 bits so, not of 16."""
-        return self.width == ZMM_WIDTH
-
-    @property
-    def looks_up(self) -> bool:
-        """Whether `lookup` is to be had: registers hold its table, and one instruction reads two of them."""
-        return self.width == ZMM_WIDTH
-
-    @property
-    def arguments(self) -> Sequence[ir.Value]:
-        """The function's arguments."""
-        return list(self.function.args)
-
-    def lanes(self, value: Lanes | int) -> Narrow:
-        """`value` as lanes; a number stands in every lane."""
-        if isinstance(value, Narrow):
-            return value
-        assert isinstance(value, int)
-        return Narrow(self, value, value, value)
-
-    def wide(self, value: ir.Value, low: int = LOW_32, high: int = HIGH_32) -> Narrow:
-        """A vector of 32-bit lanes as lanes."""
-        return Narrow(self, value, low, high)
-
-    def intrinsic(self, name: str, kind: ir.Type, arguments: Sequence[ir.Value]) -> ir.Value:
-        """Call an LLVM intrinsic."""
-        module = self.function.module
-        callee = module.globals.get(name)
-        if callee is None:
-            callee = ir.Function(module, ir.FunctionType(kind, [argument.type for argument in arguments]), name)
-        return self.ir.call(callee, arguments)
-
-    def splat(self, scalar: ir.Value) -> ir.Value:
-        """A scalar in every lane."""
-        kind = ir.VectorType(scalar.type, self.width)
-        single = self.ir.insert_element(ir.Constant(kind, ir.Undefined), scalar, I32(0))
-        order = ir.Constant(ir.VectorType(I32, self.width), [0] * self.width)
-        return self.ir.shuffle_vector(single, ir.Constant(kind, ir.Undefined), order)
-
-    def scalar(self, value: int) -> ir.Constant:
-        """A 64-bit constant for addresses."""
-        return I64(value)
-
-    def address(self, base: ir.Value, index: ir.Value, element: ir.Type) -> ir.Value:
-        """``&base[index]`` for elements of that type."""
-        return self.ir.gep(base, [index], source_etype=element)
-
-    def load(
-        self,
-        base: ir.Value,
-        index: ir.Value,
-        element: ir.IntType,
-        signed: bool = True,
-        limits: tuple[int, int] | None = None,
-    ) -> Narrow:
-        """`width` consecutive elements; `limits` where they are known to be narrower than the elements' type."""
-        kind = ir.VectorType(element, self.width)
-        value = self.ir.load(self.address(base, index, element), typ=kind, align=element.width // 8)
-        if element.width == 32:
-            return Narrow(self, value, *(limits or (LOW_32, HIGH_32)))
-        if element.width == 16:
-            if signed:
-                return Narrow(self, value, *(limits or (LOW_16, HIGH_16)))
-            return Narrow(self, self.ir.zext(value, self.vector), 0, 0xFFFF)
-        value = (self.ir.sext if signed else self.ir.zext)(value, self.half_vector)
-        return Narrow(self, value, *(limits or ((-128, 127) if signed else (0, 255))))
-
-    def store(self, value: Narrow, base: ir.Value, index: ir.Value, element: ir.IntType) -> None:
-        """`width` consecutive elements, narrowed."""
-        if element.width == 8:
-            data = value.value if value.halved else value.in_bits(32)
-        elif element.width == 16 and not value.fits:
-            data = value.in_bits(32)
-        else:
-            data = value.in_bits(element.width)
-        if data.type.element != element:
-            data = self.ir.trunc(data, ir.VectorType(element, self.width))
-        self.ir.store(data, self.address(base, index, element), align=element.width // 8)
-
-    def load_scalar(self, base: ir.Value, index: ir.Value) -> Narrow:
-        """One i32 from memory in every lane."""
-        return Narrow(self, self.splat(self.ir.load(self.address(base, index, I32), typ=I32, align=4)))
+    def upper_mean(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """``(a + b + 1) >> 1`` of unsigned lanes of 16 bits, which processors have an instruction for."""
+        total = self.ir.add(self.ir.zext(a, self.vector), self.ir.zext(b, self.vector))
+        half = self.ir.lshr(self.ir.add(total, every_lane(self.vector, 1)), every_lane(self.vector, 1))
+        return self.ir.trunc(half, self.half_vector)
 
     def pack_bytes(self, values: Sequence[Narrow]) -> Narrow:
         """Four values as the bytes of a lane, the lowest first: each in ``[0, 255]``, or each in ``[-128, 127]`` and
@@ -146,18 +40,43 @@ class VectorBuilder:
         signed = any(value.low < 0 for value in values)
         values = [*values, *[self.lanes(-128 if signed else 0)] * (4 - len(values))]
         low, high = (
-            self.ir.add(a.in_bits(16), self.ir.shl(b.in_bits(16), _constant(self.half_vector, 8)))
+            self.ir.add(a.in_bits(16), self.ir.shl(b.in_bits(16), every_lane(self.half_vector, 8)))
             for a, b in (values[:2], values[2:])
         )
         if signed:
-            bias = _constant(self.half_vector, 0x8080 - (1 << 16))
+            bias = every_lane(self.half_vector, 0x8080 - (1 << 16))
             low, high = self.ir.add(low, bias), self.ir.add(high, bias)
+        return self.wide(self._interleaved(low, high))
+
+    def paired(self, low: ir.Value, high: ir.Value) -> Narrow:
+        """Two vectors of 16-bit lanes as lanes of 32 bits, as `dot_pairs` wants them."""
         return self.wide(self._interleaved(low, high))
 
     def _interleaved(self, low: ir.Value, high: ir.Value) -> ir.Value:
         order = [k for pair in zip(range(self.width), range(self.width, 2 * self.width), strict=True) for k in pair]
+        if self.width == ZMM_WIDTH:
+            # As a shuffle, LLVM fills the upper half of a register first.
+            words = ir.VectorType(I16, 2 * ZMM_WIDTH)
+            index = self._kept("interleaving", words, [k + ZMM_WIDTH * (k >= ZMM_WIDTH) for k in order])
+            arguments = [self._in_full_register(low), index, self._in_full_register(high)]
+            shuffled = self.intrinsic("llvm.x86.avx512.vpermi2var.hi.512", words, arguments)
+            return self.ir.bitcast(shuffled, self.vector)
         shuffled = self.ir.shuffle_vector(low, high, ir.Constant(ir.VectorType(I32, 2 * self.width), order))
         return self.ir.bitcast(shuffled, self.vector)
+
+    def _in_full_register(self, half: ir.Value) -> ir.Value:
+        """Lanes of 16 bits in the lower half of a register; the upper half may hold anything."""
+        order = [min(k, ZMM_WIDTH) for k in range(2 * ZMM_WIDTH)]
+        return self.ir.shuffle_vector(half, ir.Constant(self.half_vector, ir.Undefined), _integers(order))
+
+    def _kept(self, name: str, kind: ir.VectorType, values: Sequence[int]) -> ir.Value:
+        """A vector of numbers that LLVM does not know, so that it does not choose another instruction for them."""
+        module = self.function.module
+        place = module.globals.get(name)
+        if place is None:
+            place = ir.GlobalVariable(module, kind, name)
+            place.initializer = ir.Constant(kind, list(values))
+        return self.ir.load(place, typ=kind, align=64)
 
     def pack_saturated(self, values: Sequence[Narrow]) -> Narrow:
         """Four values of any size, each limited to ``[0, 255]``, as the bytes of a lane."""
@@ -167,14 +86,14 @@ class VectorBuilder:
                 ZMM_WIDTH: ("llvm.x86.avx512.packssdw.512", "llvm.x86.avx512.packuswb.512"),
                 YMM_WIDTH: ("llvm.x86.avx2.packssdw", "llvm.x86.avx2.packuswb"),
             }.get(self.width)
-            if self.function.module.triple.startswith("x86_64")
+            if self._on_x86
             else None
         )
         if names is None:
             limited = [_limited(value) for value in values]
             quad = limited[0].in_bits(32)
             for i, value in enumerate(limited[1:], 1):
-                quad = self.ir.or_(quad, self.ir.shl(value.in_bits(32), _constant(self.vector, 8 * i)))
+                quad = self.ir.or_(quad, self.ir.shl(value.in_bits(32), every_lane(self.vector, 8 * i)))
             return self.wide(quad)
         words, quads = ir.VectorType(I16, 2 * self.width), ir.VectorType(I8, 4 * self.width)
         a, b, c, d = (value.in_bits(32) for value in values)
@@ -187,8 +106,8 @@ class VectorBuilder:
 
     def byte(self, value: Narrow, number: int) -> Narrow:
         """One byte of each lane."""
-        shifted = self.ir.lshr(value.in_bits(32), _constant(self.vector, 8 * number))
-        return self.wide(self.ir.and_(shifted, _constant(self.vector, 255)), 0, 255)
+        shifted = self.ir.lshr(value.in_bits(32), every_lane(self.vector, 8 * number))
+        return self.wide(self.ir.and_(shifted, every_lane(self.vector, 255)), 0, 255)
 
     @property
     def words_per_quad(self) -> int:
@@ -220,8 +139,9 @@ class VectorBuilder:
         name = {ZMM_WIDTH: "llvm.x86.avx512.pmaddw.d.512", YMM_WIDTH: "llvm.x86.avx2.pmadd.wd"}.get(self.width)
         a, b = pairs.in_bits(32), weights.in_bits(32)
         if name is None:
-            low = [self.ir.ashr(self.ir.shl(v, _constant(self.vector, 16)), _constant(self.vector, 16)) for v in (a, b)]
-            high = [self.ir.ashr(v, _constant(self.vector, 16)) for v in (a, b)]
+            bits = every_lane(self.vector, 16)
+            low = [self.ir.ashr(self.ir.shl(v, bits), bits) for v in (a, b)]
+            high = [self.ir.ashr(v, bits) for v in (a, b)]
             products = self.ir.add(self.ir.mul(*low), self.ir.mul(*high))
         else:
             products = self.intrinsic(name, self.vector, [self.ir.bitcast(v, halves) for v in (a, b)])
@@ -229,6 +149,10 @@ class VectorBuilder:
 
     def lookup(self, table: Sequence[int], index: ir.Value) -> ir.Value:
         """Entries of a table of 128 integers of 16 bits, for an index in lanes of 16 bits."""
+        least = min(table)
+        if self.looks_up_bytes and max(table) - least < 256 and table[0] == least:
+            # The upper byte of each lane is 0, and so is what it looks up.
+            return self._lookup_bytes([value - least for value in table], index, least)
         # The two halves of the table, each in two registers of 32 entries.
         words = ir.VectorType(I16, 2 * ZMM_WIDTH)
         order = _integers([k % ZMM_WIDTH for k in range(2 * ZMM_WIDTH)])
@@ -236,14 +160,35 @@ class VectorBuilder:
         quarters = [ir.Constant(words, list(table[first : first + 32])) for first in range(0, 128, 32)]
         name = "llvm.x86.avx512.vpermi2var.hi.512"
         low, high = (self.intrinsic(name, words, [quarters[k], wide, quarters[k + 1]]) for k in (0, 2))
-        chosen = self.ir.select(self.ir.icmp_signed(">", wide, _constant(words, 63)), high, low)
-        return self.ir.shuffle_vector(chosen, ir.Constant(words, ir.Undefined), _integers(list(range(ZMM_WIDTH))))
+        chosen = self.ir.select(self.ir.icmp_signed(">", wide, every_lane(words, 63)), high, low)
+        return self._lower_half(chosen)
+
+    def permuted(self, base: ir.Value, index: ir.Value, first: int) -> ir.Value:
+        """Entries of a table of 32 integers of 16 bits in memory, for an index in lanes of 16 bits."""
+        words = ir.VectorType(I16, 2 * ZMM_WIDTH)
+        table = self.ir.load(self.address(base, I64(first), I16), typ=words, align=2)
+        name = "llvm.x86.avx512.permvar.hi.512"
+        found = self.intrinsic(name, words, [table, self._in_full_register(index)])
+        return self._lower_half(found)
+
+    def _lower_half(self, words: ir.Value) -> ir.Value:
+        return self.ir.shuffle_vector(words, ir.Constant(words.type, ir.Undefined), _integers(list(range(ZMM_WIDTH))))
+
+    def _lookup_bytes(self, table: Sequence[int], index: ir.Value, more: int) -> ir.Value:
+        """Entries of a table of 128 bytes in two registers, plus `more`."""
+        quads = ir.VectorType(I8, 4 * ZMM_WIDTH)
+        wide = self._in_full_register(index)
+        low, high = (ir.Constant(quads, list(table[first : first + 64])) for first in (0, 64))
+        name = "llvm.x86.avx512.vpermi2var.qi.512"
+        found = self.intrinsic(name, quads, [low, self.ir.bitcast(wide, quads), high])
+        words = self.ir.bitcast(found, ir.VectorType(I16, 2 * ZMM_WIDTH))
+        return self.ir.add(self._lower_half(words), every_lane(self.half_vector, more))
 
     def gather(self, base: ir.Value, index: ir.Value, scale: int) -> ir.Value:
         """The 32 bits at ``base + scale * index`` for each lane, of any alignment."""
         if self.width == ZMM_WIDTH:
             name = "llvm.x86.avx512.mask.gather.dpi.512"
-            arguments = [_constant(self.vector, 0), base, index, self._everywhere(ZMM_WIDTH), I32(scale)]
+            arguments = [every_lane(self.vector, 0), base, index, self._everywhere(ZMM_WIDTH), I32(scale)]
             return self.intrinsic(name, self.vector, arguments)
         return self._gathered(base, index, scale, I32)
 
@@ -255,13 +200,13 @@ class VectorBuilder:
             for first in (0, ZMM_WIDTH // 2):
                 order = _integers(list(range(first, first + ZMM_WIDTH // 2)))
                 some = self.ir.shuffle_vector(index, ir.Constant(self.vector, ir.Undefined), order)
-                arguments = [_constant(kind, 0), base, some, self._everywhere(ZMM_WIDTH // 2), I32(scale)]
+                arguments = [every_lane(kind, 0), base, some, self._everywhere(ZMM_WIDTH // 2), I32(scale)]
                 loaded = self.intrinsic("llvm.x86.avx512.mask.gather.dpq.512", kind, arguments)
                 halves.append(self.ir.bitcast(loaded, self.vector))
             low, high = (_integers([2 * k + part for k in range(ZMM_WIDTH)]) for part in (0, 1))
             return self.ir.shuffle_vector(*halves, low), self.ir.shuffle_vector(*halves, high)
         pairs = self._gathered(base, index, scale, I64)
-        high_bits = self.ir.lshr(pairs, _constant(pairs.type, 32))
+        high_bits = self.ir.lshr(pairs, every_lane(pairs.type, 32))
         return self.ir.trunc(pairs, self.vector), self.ir.trunc(high_bits, self.vector)
 
     @staticmethod
@@ -275,55 +220,6 @@ class VectorBuilder:
             value = self.ir.load(self.address(base, at, I8), typ=element, align=1)
             out = self.ir.insert_element(out, value, I32(k))
         return out
-
-    def scratch_vectors(self, number: int, count: int = 1) -> ir.Value:
-        """Memory for `count` vectors on the stack, the same for the same number and count."""
-        key = number, count
-        if key not in self._stack:
-            self._stack[key] = on_stack(self.ir, ir.VectorType(I32, count * ZMM_WIDTH))
-        return self._stack[key]
-
-    @contextmanager
-    def loop(self, count: ir.Value, carried: Sequence[Narrow] = ()) -> Iterator[tuple[ir.Value, list[Narrow], LoopEnd]]:
-        """A loop ``for i in range(count)``: yields `i`, the carried vectors, and where to put their next values."""
-        entry = self.ir.block
-        body = self.function.append_basic_block("loop")
-        done = self.function.append_basic_block("done")
-        starts = [value.in_bits(32) for value in carried]
-        self.ir.cbranch(self.ir.icmp_signed(">", count, I64(0)), body, done)
-        self.ir.position_at_end(body)
-        index = self.ir.phi(I64)
-        index.add_incoming(I64(0), entry)
-        phis = [self.ir.phi(self.vector) for _ in carried]
-        for phi, start in zip(phis, starts, strict=True):
-            phi.add_incoming(start, entry)
-        end = LoopEnd()
-        yield index, [self.wide(phi) for phi in phis], end
-        following = self.ir.add(index, I64(1))
-        tail = self.ir.block
-        values = [value.in_bits(32) for value in end.values]
-        index.add_incoming(following, tail)
-        for phi, value in zip(phis, values, strict=True):
-            phi.add_incoming(value, tail)
-        self.ir.cbranch(self.ir.icmp_signed("<", following, count), body, done)
-        self.ir.position_at_end(done)
-        for start, value in zip(starts, values, strict=True):
-            out = self.ir.phi(self.vector)
-            out.add_incoming(start, entry)
-            out.add_incoming(value, tail)
-            end.results.append(self.wide(out))
-
-
-class LoopEnd:
-    """The carried values of a loop: set `values` inside, read `results` behind it."""
-
-    def __init__(self) -> None:
-        self.values: list[Narrow] = []
-        self.results: list[Narrow] = []
-
-
-def _constant(kind: ir.VectorType, value: int) -> ir.Constant:
-    return ir.Constant(kind, [value] * kind.count)
 
 
 def _integers(values: Sequence[int]) -> ir.Constant:

@@ -69,8 +69,10 @@ class WalkEmitter:
     def _emit_pass(self, name: str, body: Callable[[VectorBuilder, Block], None]) -> ir.Function:
         builder = VectorBuilder(self.module, name, ARGUMENT_TYPES, self.width, self.byte_dots)
         builder.function.linkage = "internal"
+        builder.function.attributes.add("noinline")
         frame = Frame(builder.ir, builder.arguments)
         with counting(builder.ir, frame.number("count"), self.width) as first:
+            frame.reread("parameters")
             body(builder, Block(builder, frame, self.model.rows, first))
         builder.ir.ret_void()
         return builder.function

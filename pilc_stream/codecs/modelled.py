@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pilc_stream.arith.context import CHANNELS
 from pilc_stream.arith.rans import PRECISION_BITS, most_symbols_per_word
 from pilc_stream.backends import DeviceEngine, TileEngine, TileJob
-from pilc_stream.backends.base import STATE_BYTES, WORD_BYTES
+from pilc_stream.backends.base import STATE_BYTES, WORD_BYTES, PlacingEngine
 from pilc_stream.codecs.base import Image, TileCoder, check_all_tiles, check_image, header_fields
 from pilc_stream.codecs.device_images import DeviceImages
 from pilc_stream.codecs.raw import RawCodec
@@ -173,6 +173,8 @@ class ModelDecoder(Generic[Model]):
     def decode(self, payloads: Sequence[Payload], regions: Sequence[Region | None]) -> list[Image]:
         """The images, or their regions from the tiles that touch them."""
         jobs, views, wanted_tiles = self._jobs(payloads, regions)
+        if isinstance(self.engine, PlacingEngine) and not any(views) and all(region is None for region in regions):
+            return self._decode_whole(self.engine, payloads, jobs)
         tiles = iter(from_views(self.engine.decode_tiles(self.model, jobs), views))
         out: list[Image] = []
         for payload, region, wanted in zip(payloads, regions, wanted_tiles, strict=True):
@@ -188,6 +190,23 @@ class ModelDecoder(Generic[Model]):
                 paste(image, y0, x0, next(tiles), header.tiling.tile(index))
             out.append(image[:, :, 0] if header.two_axes else image)
         return out
+
+    def _decode_whole(
+        self, engine: PlacingEngine[Model], payloads: Sequence[Payload], jobs: Sequence[TileJob]
+    ) -> list[Image]:
+        images: list[Image] = []
+        places: list[NDArray[np.uint8]] = []
+        for payload in payloads:
+            header = payload.header
+            image = np.empty((header.height, header.width, header.channels), np.uint8)
+            if len(payload.tiles) == 1:
+                places.append(image)
+            else:
+                tiles = header.tiling.tiles()
+                places += [image[y : y + height, x : x + width] for y, x, height, width in tiles]
+            images.append(image[:, :, 0] if header.two_axes else image)
+        engine.decode_to_places(self.model, jobs, places)
+        return images
 
     def decode_to_tensors(self, payloads: Sequence[Payload]) -> list[Any]:
         """The images as torch tensors in the device's memory, which each tile was decoded into at its place.

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from pilc_stream.backends.cpu import CpuEngine
+from pilc_stream.backends.emitter import VECTOR_WIDTHS
 from pilc_stream.backends.machine import host_has_byte_dots, host_width
-from pilc_stream.backends.vector import VECTOR_WIDTHS
 from pilc_stream.errors import DeviceError
 
 

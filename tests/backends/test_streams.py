@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from small_model import small_model
 
 from pilc_stream.backends import open_engine
-from pilc_stream.backends.base import TileJob, check_end, check_ends, pack_stream, split_stream, split_streams
+from pilc_stream.backends.base import (
+    WORDS_BEHIND,
+    TileJob,
+    check_end,
+    check_ends,
+    pack_stream,
+    split_stream,
+    split_streams,
+)
 from pilc_stream.errors import DeviceError, FormatError, TruncatedError, UsageError
 
 HEIGHT, WIDTH, LANES_LOG2 = 9, 7, 1
@@ -41,7 +49,7 @@ def test_streams_taken_at_once_are_those_taken_one_by_one() -> None:
     jobs = [TileJob(memoryview(pack_stream(*parts)), HEIGHT, WIDTH, 3, 1) for parts in zip(states, words, strict=True)]
     all_states, all_words, counts = split_streams(jobs)
     assert all_states.tolist() == states.tolist()
-    assert all_words.tolist() == [1, 65535, 300, 7, 0, 0]
+    assert all_words.tolist() == [1, 65535, 300, 7, *[0] * WORDS_BEHIND]
     assert counts.tolist() == [3, 1]
     for damaged in (b"\xff" * 7, b"\xff" * 9, b"\xff\xff\0\0" * 2):
         with pytest.raises(FormatError) as alone:

@@ -12,9 +12,10 @@ from llvmlite import ir
 from numpy.typing import NDArray
 
 from pilc_stream.arith import context, fixed, perceptron, predictor
+from pilc_stream.backends.emitter import VECTOR_WIDTHS
 from pilc_stream.backends.lanes import I32, I64, POINTER, Lanes
 from pilc_stream.backends.machine import CompiledModule, host_has_byte_dots, host_width, object_code
-from pilc_stream.backends.vector import VECTOR_WIDTHS, VectorBuilder
+from pilc_stream.backends.vector import VectorBuilder
 
 WIDTHS = [width for width in VECTOR_WIDTHS if width <= host_width()]
 LARGEST = (1 << 24) - 1
