@@ -117,6 +117,18 @@ def test_a_gang_larger_than_one(engine_name: str) -> None:
 
 
 @every_engine
+def test_tiles_of_sixteen_lanes(engine_name: str) -> None:
+    # Gangs of four, two and one, whose vectors hold as many lanes of each tile; all counts of vectors in a step.
+    model = small_model()
+    tiles = [CONTENTS["photo"](75, 33, 3, seed) for seed in range(7)]
+    lanes = [4] * len(tiles)
+    streams = engine(engine_name).encode_tiles(model, tiles, lanes)
+    assert streams == [engine("reference").encode_tiles(model, [tile], [4])[0] for tile in tiles]
+    if engine_name != "reference":
+        assert_same(engine(engine_name).decode_tiles(model, jobs_of(streams, tiles, lanes)), tiles)
+
+
+@every_engine
 def test_two_models_in_turn(engine_name: str) -> None:
     # Models of one architecture share compiled code; their numbers must not mix.
     tiles = [CONTENTS["photo"](9, 12, 3, 1)]

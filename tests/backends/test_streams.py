@@ -151,3 +151,15 @@ def test_the_cuda_backend_opens_or_says_what_to_use_instead() -> None:
     except DeviceError as error:
         answer = str(error)
     assert answer == "cuda" or ("'cuda'" in answer and "'cpu'" in answer)
+
+
+@pytest.mark.parametrize("gang", [1, 2, 4])
+@pytest.mark.parametrize("words", [-20, -1, 1])
+def test_tiles_of_sixteen_lanes_use_all_their_words_and_no_more(gang: int, words: int) -> None:
+    tiles = [CONTENTS["photo"](30, 21, 3, seed) for seed in range(gang)]
+    streams = engine("cpu").encode_tiles(small_model(), tiles, [4] * gang)
+    for number in range(gang):
+        wrong = streams[number][: 2 * words] if words < 0 else streams[number] + bytes(2 * words)
+        jobs = [TileJob(memoryview(wrong if k == number else stream), 30, 21, 3, 4) for k, stream in enumerate(streams)]
+        with pytest.raises(FormatError):
+            engine("cpu").decode_tiles(small_model(), jobs)

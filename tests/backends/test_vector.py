@@ -11,10 +11,11 @@ import pytest
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from pilc_stream.arith import context, fixed, perceptron, predictor
+from pilc_stream.arith import adaptive, context, fixed, perceptron, predictor
 from pilc_stream.backends.emitter import VECTOR_WIDTHS
 from pilc_stream.backends.lanes import I32, I64, POINTER, Lanes
 from pilc_stream.backends.machine import CompiledModule, host_has_byte_dots, host_width, object_code
+from pilc_stream.backends.narrow import Narrow
 from pilc_stream.backends.vector import VectorBuilder
 
 WIDTHS = [width for width in VECTOR_WIDTHS if width <= host_width()]
@@ -107,6 +108,53 @@ def test_dot_products_of_pairs_are_exact(width: int) -> None:
 
     ours = compiled(body, [total, pairs(*values), pairs(*weights)], width)
     assert ours.tolist() == (total + values[0] * weights[0] + values[1] * weights[1]).tolist()
+
+
+def in_16_bits(value: Lanes, low: int, high: int) -> Lanes:
+    """Lanes in ``[low, high]``, held in 16 bits as rows of scratch are."""
+    return Narrow(value.builder, value.in_bits(16), low, high)  # type: ignore[attr-defined]
+
+
+@every_width
+@pytest.mark.parametrize("count", [2, 3, 6, 7])
+def test_sums_of_products_are_exact(width: int, count: int) -> None:
+    weights = [spread(-32767, 32767, 80 + i) for i in range(count)]
+    values = [spread(-508, 508, 90 + i) for i in range(count)]
+
+    def body(*rows: Lanes) -> Lanes:
+        factors = [in_16_bits(row, -32767, 32767) for row in rows[:count]]
+        total: Any = 512
+        for factor, row in zip(factors, rows[count:], strict=True):
+            total = total + factor * in_16_bits(row, -508, 508)
+        return total >> 4
+
+    expected = (512 + sum(a * b for a, b in zip(weights, values, strict=True))) >> 4
+    assert compiled(body, [*weights, *values], width).tolist() == expected.tolist()
+
+
+@every_width
+@pytest.mark.parametrize(("channel", "taps"), [(0, 1), (0, 6), (1, 1), (1, 6), (2, 6), (2, 20)])
+def test_updates_of_weights_are_those_of_numbers(width: int, channel: int, taps: int) -> None:
+    limit = 127 if channel == 0 else 508
+    count = adaptive.feature_count(channel, taps)
+    # Features all small too, where the gain is largest.
+    scale = np.array([1, 4, 30, limit])[np.arange(512) % 4]
+    values = [np.sign(v) * np.minimum(abs(v), scale) for v in (spread(-limit, limit, 100 + i) for i in range(count))]
+    weights = [spread(-32767, 32767, 130 + i) for i in range(count)]
+    error, exponent = spread(-4080, 4080, 160), spread(0, 7, 161)
+
+    def body(error: Any, exponent: Any, *rows: Any) -> Any:
+        features = [in_16_bits(row, -limit, limit) if isinstance(row, Lanes) else row for row in rows[:count]]
+        before = [in_16_bits(row, -32767, 32767) if isinstance(row, Lanes) else row for row in rows[count:]]
+        after = adaptive.updated_weights(channel, before, features, error, exponent)
+        total = after[0]
+        for number, weight in enumerate(after[1:], 2):
+            total = total + number * weight
+        return total
+
+    inputs = [error, exponent, *values, *weights]
+    expected = [body(*row) for row in zip(*(column.tolist() for column in inputs), strict=True)]
+    assert compiled(body, inputs, width).tolist() == expected
 
 
 @every_width
