@@ -20,6 +20,10 @@ WORDS_BEHIND = 32
 """Words of 0 behind those of streams taken at once, so that some may be read before it is known how many are."""
 
 
+Place = Tile | tuple[Tile, ...]
+"""Where a tile belongs: uint8 `(h, w, channels)`, or a plane `(h, w)` for each channel, of any strides."""
+
+
 class TileJob(NamedTuple):
     """A tile to decode: its stream, its shape and its number of lanes as a power of two."""
 
@@ -52,8 +56,8 @@ Engine = TileEngine[WaveModel]
 class PlacingEngine(TileEngine[Model], Protocol[Model]):
     """An engine that writes tiles to where they belong while its caches hold them."""
 
-    def decode_to_places(self, model: Model, jobs: Sequence[TileJob], places: Sequence[Tile]) -> None:
-        """Decode each tile to its place, uint8 `(h, w, channels)` of any strides."""
+    def decode_to_places(self, model: Model, jobs: Sequence[TileJob], places: Sequence[Place]) -> None:
+        """Decode each tile to its place."""
 
 
 @runtime_checkable

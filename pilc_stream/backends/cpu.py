@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pilc_stream.arith.context import CHANNELS, ROWS_ABOVE
 from pilc_stream.arith.rans import STATE_LOW
-from pilc_stream.backends.base import Tile, TileJob, check_ends, pack_stream, split_streams
+from pilc_stream.backends.base import Place, Tile, TileJob, check_ends, pack_stream, split_streams
 from pilc_stream.backends.block import ARGUMENTS, SLOTS, STATE_SLOTS, STRIDE, SUB_PLANES
 from pilc_stream.backends.emitter import VECTOR_WIDTHS
 from pilc_stream.backends.kernels import block_units
@@ -155,8 +155,8 @@ class CpuEngine:
         self.decode_to_places(model, jobs, out)
         return out
 
-    def decode_to_places(self, model: WaveModel, jobs: Sequence[TileJob], places: Sequence[Tile]) -> None:
-        """The tiles again, each at its place: uint8 `(h, w, channels)` of any strides."""
+    def decode_to_places(self, model: WaveModel, jobs: Sequence[TileJob], places: Sequence[Place]) -> None:
+        """The tiles again, each at its place."""
         program = self._program(model)
         shapes = [GangShape(job.height, job.width, job.channels, job.lanes_log2) for job in jobs]
 
@@ -362,7 +362,7 @@ def _gang_contexts(program: Program, shape: GangShape, tiles: Sequence[Tile]) ->
     ]
 
 
-def _decode_gang(program: Program, shape: GangShape, jobs: Sequence[TileJob], places: Sequence[Tile]) -> None:
+def _decode_gang(program: Program, shape: GangShape, jobs: Sequence[TileJob], places: Sequence[Place]) -> None:
     gang = len(jobs)
     states, words, lengths = split_streams(jobs)
     ends = np.cumsum(lengths)
@@ -379,4 +379,8 @@ def _decode_gang(program: Program, shape: GangShape, jobs: Sequence[TileJob], pl
         check_ends(coder.states.T, used, lengths)
         pixels = rows[:, :, : shape.width * shape.channels].reshape(gang, shape.height, shape.width, shape.channels)
         for place, tile in zip(places, pixels, strict=True):
-            place[...] = tile
+            if isinstance(place, tuple):
+                for c, plane in enumerate(place):
+                    plane[...] = tile[:, :, c]
+            else:
+                place[...] = tile

@@ -18,7 +18,7 @@ from pilc_stream.codecs.base import Image, TileCoder, check_all_tiles, check_ima
 from pilc_stream.codecs.device_images import DeviceImages
 from pilc_stream.codecs.raw import RawCodec
 from pilc_stream.codecs.tiled import paste
-from pilc_stream.codecs.views import checked_view, decode_views, from_views, view_shape
+from pilc_stream.codecs.views import checked_view, decode_views, from_views, planes_in_view, view_shape
 from pilc_stream.errors import DeviceError, FormatError, TruncatedError, UsageError
 from pilc_stream.models.model import CodecModel
 from pilc_stream.records.payload import Header, Payload, pack_payload
@@ -173,8 +173,8 @@ class ModelDecoder(Generic[Model]):
     def decode(self, payloads: Sequence[Payload], regions: Sequence[Region | None]) -> list[Image]:
         """The images, or their regions from the tiles that touch them."""
         jobs, views, wanted_tiles = self._jobs(payloads, regions)
-        if isinstance(self.engine, PlacingEngine) and not any(views) and all(region is None for region in regions):
-            return self._decode_whole(self.engine, payloads, jobs)
+        if isinstance(self.engine, PlacingEngine) and all(region is None for region in regions):
+            return self._decode_whole(self.engine, payloads, jobs, views)
         tiles = iter(from_views(self.engine.decode_tiles(self.model, jobs), views))
         out: list[Image] = []
         for payload, region, wanted in zip(payloads, regions, wanted_tiles, strict=True):
@@ -192,7 +192,11 @@ class ModelDecoder(Generic[Model]):
         return out
 
     def _decode_whole(
-        self, engine: PlacingEngine[Model], payloads: Sequence[Payload], jobs: Sequence[TileJob]
+        self,
+        engine: PlacingEngine[Model],
+        payloads: Sequence[Payload],
+        jobs: Sequence[TileJob],
+        views: Sequence[int],
     ) -> list[Image]:
         images: list[Image] = []
         places: list[NDArray[np.uint8]] = []
@@ -205,7 +209,8 @@ class ModelDecoder(Generic[Model]):
                 tiles = header.tiling.tiles()
                 places += [image[y : y + height, x : x + width] for y, x, height, width in tiles]
             images.append(image[:, :, 0] if header.two_axes else image)
-        engine.decode_to_places(self.model, jobs, places)
+        turned = [planes_in_view(place, view) if view else place for place, view in zip(places, views, strict=True)]
+        engine.decode_to_places(self.model, jobs, turned)
         return images
 
     def decode_to_tensors(self, payloads: Sequence[Payload]) -> list[Any]:

@@ -57,6 +57,14 @@ def from_view(coded: NDArray[np.uint8], view: int) -> NDArray[np.uint8]:
     return tiles[..., _inverse(view)] if view >= ORIENTATIONS else tiles
 
 
+def planes_in_view(tile: Tile, view: int) -> tuple[Tile, ...]:
+    """The channels `(h', w')` of a tile's view, each of which lies in the tile itself `(h, w, c)`."""
+    pixels = tile.swapaxes(0, 1) if view & _TRANSPOSED else tile
+    pixels = pixels[:: -1 if view & _UPENDED else 1, :: -1 if view & _MIRRORED else 1]
+    order = ORDERS[view // ORIENTATIONS] if tile.shape[2] == CHANNELS else (0,)
+    return tuple(pixels[:, :, channel] for channel in order)
+
+
 def tensor_from_view(coded: Any, view: int) -> Any:
     """`from_view` of a torch tensor."""
     axes = [axis for axis, bit in ((1, _UPENDED), (2, _MIRRORED)) if view & bit]
