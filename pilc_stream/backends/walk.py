@@ -69,6 +69,7 @@ class WalkEmitter:
     def _emit_pass(self, name: str, body: Callable[[VectorBuilder, Block], None]) -> ir.Function:
         builder = VectorBuilder(self.module, name, ARGUMENT_TYPES, self.width, self.byte_dots)
         builder.function.linkage = "internal"
+        # Within the walk, which LLVM would put it into, it takes 2 % longer.
         builder.function.attributes.add("noinline")
         frame = Frame(builder.ir, builder.arguments)
         with counting(builder.ir, frame.number("count"), self.width) as first:
