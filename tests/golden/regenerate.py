@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 # What pytest finds by its `pythonpath` setting.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "codecs"))
 
+from families import FAMILIES, family_files, lossy_jobs
 from modes import MODE_CASES, ModeCase
 from pictures import Image, checker, scene, sixteen_bits
 from small_lossy import small_lossy_model
@@ -29,12 +30,11 @@ from small_model import small_model
 from small_pilc import small_pilc_model
 
 from pilc_stream.backends import Engine
-from pilc_stream.backends.base import TileJob
 from pilc_stream.backends.lossy.reference import LossyReferenceEngine
 from pilc_stream.backends.pilc import PilcEngine
 from pilc_stream.backends.pilc.reference import PilcReferenceEngine
 from pilc_stream.backends.reference import ReferenceEngine
-from pilc_stream.codecs.lossy import HEAD_BYTES, LossyCodec
+from pilc_stream.codecs.lossy import LossyCodec
 from pilc_stream.codecs.pilc import PilcCodec
 from pilc_stream.codecs.raw import RawCodec
 from pilc_stream.codecs.views import views_of
@@ -43,7 +43,7 @@ from pilc_stream.models.lossy import LossyModel, load_lossy_model
 from pilc_stream.models.model import WaveModel, load_model
 from pilc_stream.models.pilc import PilcModel, load_pilc_model
 from pilc_stream.models.shipped import preset_bytes, wave_preset_names
-from pilc_stream.records.payload import Header, pack_payload, parse_payload
+from pilc_stream.records.payload import Header, pack_payload
 
 FOLDER = Path(__file__).resolve().parent / "v1"
 
@@ -169,15 +169,6 @@ def lossy_payload(name: str) -> bytes:
     return codec.encode([case.pixels()])[0]
 
 
-def lossy_jobs(payload: bytes) -> list[TileJob]:
-    """The tiles of a payload as a backend of the codec `lossy` takes them."""
-    parsed = parse_payload(payload)
-    return [
-        TileJob(tile[HEAD_BYTES:], place.height, place.width, 3, parsed.header.lanes_log2)
-        for tile, place in zip(parsed.tiles, parsed.header.tiling.tiles(), strict=True)
-    ]
-
-
 def lossy_latents(name: str) -> NDArray[np.int32]:
     """All latents of a golden payload, one tile after the other."""
     found = LossyReferenceEngine().decode_latents(small_lossy(), lossy_jobs(lossy_payload(name)))
@@ -201,6 +192,7 @@ def files_of(only: str | None) -> Iterator[tuple[str, Callable[[], bytes]]]:
         for name in LOSSY_CASES:
             yield f"{LOSSY}-{name}.pilc", lambda name=name: lossy_payload(name)
             yield f"{LOSSY}-{name}-latents.npy", lambda name=name: npy_bytes(lossy_latents(name))
+    yield from family_files(FOLDER, only, npy_bytes)
     if only in (None, MODES):
         for mode in MODE_CASES:
             yield f"{mode.name}.pilc", lambda mode=mode: mode_payload(mode, engine)
@@ -232,7 +224,7 @@ def main() -> int:
     """Write what is missing; 1 where a file is there and differs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--overwrite", action="store_true", help="replace files that differ (never released ones only)")
-    names = sorted([*MODELS, *PILC_MODELS, LOSSY, MODES])
+    names = sorted([*MODELS, *PILC_MODELS, *FAMILIES, LOSSY, MODES])
     parser.add_argument("--only", choices=names, help=f"payloads of this model only; {MODES}: those without a model")
     arguments = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
