@@ -73,8 +73,13 @@ class TiledDecoder:
 
     def _image(self, payload: Payload, region: Region | None, wanted: Sequence[int]) -> Image:
         header = payload.header
+        kind = np.uint16 if header.bit_depth == 16 else np.uint8
+        if region is None and len(wanted) == 1:
+            tile = self._decode_tile(payload.tiles[0], header.height, header.width, header)
+            alone: Image = np.ascontiguousarray(tile, kind)
+            return alone[:, :, 0] if header.two_axes else alone
         y0, x0, rows, columns = region or Region(0, 0, header.height, header.width)
-        image: Any = np.empty((rows, columns, header.channels), np.uint16 if header.bit_depth == 16 else np.uint8)
+        image: Any = np.empty((rows, columns, header.channels), kind)
         for index in wanted:
             place = header.tiling.tile(index)
             paste(image, y0, x0, self._decode_tile(payload.tiles[index], place.height, place.width, header), place)

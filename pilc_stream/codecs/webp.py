@@ -25,8 +25,8 @@ SAMPLES_PER_BYTE = 1 << 15
 TILE_LOG2 = 11
 """A screen is one tile, and a row of tiles of a very wide picture fits in memory."""
 
-PHOTOGRAPH_TILE_LOG2 = 9
-"""Photographs repeat nothing from afar, and parts of them are read."""
+PHOTOGRAPH_TILE_LOG2 = 10
+"""Parts of photographs are read, but each stream takes libwebp and Pillow a moment: tiles of 512 are 6 % slower."""
 
 
 class WebpCodec:

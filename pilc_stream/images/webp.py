@@ -18,7 +18,7 @@ MAX_EDGE = 16383
 """Of a WebP picture."""
 
 BEST_QUALITY, QUICK_QUALITY = 100, 20
-"""Of Kodak in tiles of 512: 2.3 and 12.6 MB/s in on one core, 3.200 and 3.233 bits per sub-pixel, 160 MB/s out."""
+"""Of Kodak on one core: 1.5 and 11.8 MB/s in, 3.189 and 3.229 bits per sub-pixel, 160 MB/s out."""
 
 _SIGNATURE = 0x2F
 _HEADER_BYTES = 5
