@@ -76,15 +76,18 @@ class TiledDecoder:
         kind = np.uint16 if header.bit_depth == 16 else np.uint8
         if region is None and len(wanted) == 1:
             tile = self._decode_tile(payload.tiles[0], header.height, header.width, header)
-            alone: Image = np.ascontiguousarray(tile, kind)
-            return alone[:, :, 0] if header.two_axes else alone
+            return _shaped(np.ascontiguousarray(tile, kind), header)
         y0, x0, rows, columns = region or Region(0, 0, header.height, header.width)
         image: Any = np.empty((rows, columns, header.channels), kind)
         for index in wanted:
             place = header.tiling.tile(index)
             paste(image, y0, x0, self._decode_tile(payload.tiles[index], place.height, place.width, header), place)
-        whole: Image = image[:, :, 0] if header.two_axes else image
-        return whole
+        return _shaped(image, header)
+
+
+def _shaped(pixels: Any, header: Header) -> Image:
+    image: Image = pixels[:, :, 0] if header.two_axes else pixels
+    return image
 
 
 def paste(image: NDArray[Any], y0: int, x0: int, tile: NDArray[Any], place: Region) -> None:
