@@ -222,11 +222,7 @@ class ModelDecoder(Generic[Model]):
             raise DeviceError(f"device {self.engine.name!r}: images cannot stay there; only those of 'cuda' can")
         jobs, views, _ = self._jobs(payloads, [None] * len(payloads))
         images = DeviceImages.of([payload.header for payload in payloads])
-        if any(views):
-            pixels = decode_views(self.engine, self.model, jobs, images.places, images.pixel_bytes, views)
-        else:
-            pixels = self.engine.decode_to_tensor(self.model, jobs, images.places, images.pixel_bytes)
-        return images.views(pixels)
+        return images.views(decode_views(self.engine, self.model, jobs, images.places, images.pixel_bytes, views))
 
     def _jobs(
         self, payloads: Sequence[Payload], regions: Sequence[Region | None]

@@ -1,4 +1,4 @@
-"""Views of a tile: turned, mirrored, its channels in another order, as an encoder may code it (FORMAT.md, section 3).
+"""Views of a tile: turned, mirrored, its channels in another order, as an encoder may code it (FORMAT.md, section 4).
 
 Bits of a view: 1 reverses the columns, 2 the rows, 4 exchanges rows and columns, and does so first; the rest counts
 orders of the channels. View 0 is the tile itself.

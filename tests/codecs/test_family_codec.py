@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from resealing import resealed
 from small_family import SMALL, TRADEOFF, picture, small_family_model, small_net
 
 import pilc_stream as pilc
@@ -23,7 +24,7 @@ from pilc_stream.codecs import Decoder, inspect_payload, open_codec
 from pilc_stream.codecs.lossy import HEAD_BYTES, LossyCodec, payload_psnr
 from pilc_stream.errors import ChecksumError, DeviceError, FormatError, ModelError, UsageError
 from pilc_stream.models.family import FamilyModel
-from pilc_stream.records.payload import pack_payload, parse_header, parse_payload
+from pilc_stream.records.payload import parse_header, parse_payload
 from pilc_stream.training.lossy.family_train import in_unit
 from workers.job import run_job
 from workers.settings import JobSettings
@@ -168,14 +169,6 @@ def test_damaged_bytes_never_decode() -> None:
     for cut in range(len(payload)):
         with pytest.raises(FormatError):
             decoder.decode([payload[:cut]])
-
-
-def resealed(payload: bytes, change: Callable[[bytearray], object]) -> bytes:
-    """The payload with its first tile changed and all checksums right."""
-    parsed = parse_payload(payload)
-    tiles = [bytearray(tile) for tile in parsed.tiles]
-    change(tiles[0])
-    return pack_payload(parsed.header, [bytes(tile) for tile in tiles])
 
 
 def test_streams_that_no_encoder_wrote_are_refused() -> None:

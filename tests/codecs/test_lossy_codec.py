@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from resealing import resealed
 from small_lossy import small_lossy_model
 from torch_lossy import torch_engine
 
@@ -187,14 +188,6 @@ def test_damaged_bytes_never_decode(model: LossyModel) -> None:
     for cut in range(0, len(payload), 11):
         with pytest.raises(FormatError):
             decoder.decode([payload[:cut]])
-
-
-def resealed(payload: bytes, change: Callable[[bytearray], object]) -> bytes:
-    """The payload with its first tile changed and all checksums right."""
-    parsed = parse_payload(payload)
-    tiles = [bytearray(tile) for tile in parsed.tiles]
-    change(tiles[0])
-    return pack_payload(parsed.header, [bytes(tile) for tile in tiles])
 
 
 def test_other_latents_than_those_encoded_are_refused(model: LossyModel) -> None:

@@ -81,6 +81,13 @@ class LossyEngine(Protocol[Model]):
         """The tiles of these heights and widths from their latents."""
 
 
+def tiles_by_latents(engine: LossyEngine[Model], model: Model, jobs: Sequence[TileJob]) -> list[Tile]:
+    """`LossyEngine.decode_tiles`, of every engine: the latents, then what they stand for."""
+    found = engine.decode_latents(model, jobs)
+    shapes = [Shape(job.height, job.width) for job in jobs]
+    return engine.synthesise(model, [quality for quality, _ in found], [each for _, each in found], shapes)
+
+
 class MeasuredTile(NamedTuple):
     """A tile's `stream`; the CRC-32C of its latents as int32; the sum of its pixels' and channels' squared errors."""
 

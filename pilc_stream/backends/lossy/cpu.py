@@ -24,6 +24,7 @@ from pilc_stream.backends.lossy.base import (
     pack_tile,
     rounded_values,
     symbols_of,
+    tiles_by_latents,
     walk,
 )
 from pilc_stream.backends.lossy.network import HostArithmetic
@@ -79,9 +80,7 @@ class LossyCpuEngine:
 
     def decode_tiles(self, model: LossyModel, jobs: Sequence[TileJob]) -> list[Tile]:
         """The tiles."""
-        found = self.decode_latents(model, jobs)
-        shapes = [Shape(job.height, job.width) for job in jobs]
-        return self.synthesise(model, [quality for quality, _ in found], [each for _, each in found], shapes)
+        return tiles_by_latents(self, model, jobs)
 
     def synthesise(
         self, model: LossyModel, qualities: Sequence[int], latents: Sequence[NDArray[np.int32]], jobs: Sequence[Shape]

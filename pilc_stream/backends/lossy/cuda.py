@@ -19,7 +19,7 @@ from pilc_stream.backends.base import Tile, TileJob
 from pilc_stream.backends.cuda.engine import SMALLEST_BUDGET_BYTES, default_budget
 from pilc_stream.backends.cuda.shim import SIMULATED, check_device, cuda, is_cuda_error, is_out_of_memory
 from pilc_stream.backends.cuda.tensors import room, torch_device, usable
-from pilc_stream.backends.lossy.base import EncodedTile, MeasuredTile, Shape, latent_grid, open_tile
+from pilc_stream.backends.lossy.base import EncodedTile, MeasuredTile, Shape, latent_grid, open_tile, tiles_by_latents
 from pilc_stream.backends.lossy.card import CardNets
 from pilc_stream.backends.lossy.cuda_batch import (
     COLOURS,
@@ -137,9 +137,7 @@ class LossyCudaEngine:
 
     def decode_tiles(self, model: LossyModel, jobs: Sequence[TileJob]) -> list[Tile]:
         """The tiles."""
-        found = self.decode_latents(model, jobs)
-        shapes = [Shape(job.height, job.width) for job in jobs]
-        return self.synthesise(model, [quality for quality, _ in found], [each for _, each in found], shapes)
+        return tiles_by_latents(self, model, jobs)
 
     def synthesise(
         self, model: LossyModel, qualities: Sequence[int], latents: Sequence[NDArray[np.int32]], jobs: Sequence[Shape]

@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilc_stream.backends.base import Tile, TileJob
-from pilc_stream.backends.lossy.base import CodingTables, EncodedTile, OpenedTile, Shape, ValueCoder, open_tile
+from pilc_stream.backends.lossy.base import (
+    CodingTables,
+    EncodedTile,
+    OpenedTile,
+    Shape,
+    ValueCoder,
+    open_tile,
+    tiles_by_latents,
+)
 from pilc_stream.backends.lossy.family.coding import Networks
 from pilc_stream.backends.lossy.family.machine import Machine
 from pilc_stream.errors import FormatError
@@ -80,9 +88,7 @@ class FamilyEngine:
 
     def decode_tiles(self, model: FamilyModel, jobs: Sequence[TileJob]) -> list[Tile]:
         """The tiles."""
-        found = self.decode_latents(model, jobs)
-        shapes = [Shape(job.height, job.width) for job in jobs]
-        return self.synthesise(model, [quality for quality, _ in found], [each for _, each in found], shapes)
+        return tiles_by_latents(self, model, jobs)
 
     def synthesise(
         self, model: FamilyModel, qualities: Sequence[int], latents: Sequence[NDArray[np.int32]], jobs: Sequence[Shape]
